@@ -1,0 +1,1 @@
+//! Builder, launcher and the system buildpacks

@@ -1,0 +1,1 @@
+//! The API: desired state, packages, droplets, routes

@@ -1,0 +1,1 @@
+//! Worlds, fakes and waits for tests

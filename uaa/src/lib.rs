@@ -1,0 +1,1 @@
+//! Users, groups, clients and tokens

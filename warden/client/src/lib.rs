@@ -1,0 +1,13 @@
+//! Wire types and client of the Warden daemon.
+//!
+//! The daemon listens on a Unix socket. Each request and each answer is one frame: a big-endian `u32` length, then that
+//! many bytes of JSON (at most [`MAX_FRAME`]). File descriptors of [`Request::Exec`] travel beside its frame.
+//!
+//! - [`spec`]: what a container should be.
+//! - [`protocol`]: requests, answers, events.
+
+pub mod protocol;
+pub mod spec;
+
+pub use protocol::*;
+pub use spec::*;

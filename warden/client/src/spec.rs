@@ -1,0 +1,167 @@
+//! What a container should be.
+
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
+
+/// All of one container; it is created whole or not at all.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerSpec {
+    /// The container's name: `[A-Za-z0-9_-]{1,64}`, unique on this host.
+    pub handle: String,
+    /// The caller's notes, kept with the container and returned by `list`; how a DEA finds its own again.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The stack's name: its root file system is the lowest layer.
+    pub stack: String,
+    /// Layers made by [`crate::Request::CreateLayer`], lowest first, each shown over the stack.
+    #[serde(default)]
+    pub layers: Vec<String>,
+    /// Host paths shown inside.
+    #[serde(default)]
+    pub mounts: Vec<BindMount>,
+    /// Small files written into the private upper layer before the process starts.
+    #[serde(default)]
+    pub files: Vec<InjectedFile>,
+    /// Limits, all in one call.
+    pub limits: Limits,
+    /// Ports inside the container that get a port on the host.
+    #[serde(default)]
+    pub ports: Vec<u16>,
+    /// The main process. Its end is the end of the container's life, not of its record.
+    pub process: ProcessSpec,
+    /// Where its output lines go; absent: thrown away.
+    #[serde(default)]
+    pub log: Option<LogTarget>,
+}
+
+/// A host path shown inside the container. Sources must lie under a folder that Warden's configuration allows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BindMount {
+    /// The path on the host: a file or a folder.
+    pub source: PathBuf,
+    /// The absolute path inside.
+    pub destination: PathBuf,
+    /// True: shown read-only. Writable mounts are for one container alone.
+    pub read_only: bool,
+}
+
+/// A small file (1 MiB at most) owned by the container's root or its user.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InjectedFile {
+    /// Absolute path inside; missing parents are made.
+    pub path: PathBuf,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owned by the process's user instead of root.
+    #[serde(default)]
+    pub user_owned: bool,
+    /// The content.
+    pub content: String,
+}
+
+/// What a container may use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Memory and swap together.
+    pub memory_bytes: u64,
+    /// Size of the private upper layer.
+    pub disk_bytes: u64,
+    /// Weight against other containers (cgroup v1 `cpu.shares`, 2 to 262144).
+    pub cpu_shares: u64,
+    /// Hard ceiling in thousandths of a core; absent: none.
+    #[serde(default)]
+    pub cpu_quota_millis: Option<u64>,
+    /// Processes and threads.
+    pub pids: u64,
+    /// `RLIMIT_NOFILE`.
+    pub nofile: u64,
+    /// Log bytes a second; -1: no limit, 0: no logs.
+    #[serde(default = "unlimited")]
+    pub log_bytes_per_second: i64,
+}
+
+fn unlimited() -> i64 {
+    -1
+}
+
+/// A process: started directly, no shell, exactly this environment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessSpec {
+    /// Program (absolute, or found in `PATH` of `env`) and arguments.
+    pub argv: Vec<String>,
+    /// `KEY=value`, as the program sees it. Warden replaces `@CONTAINER_IP@`, `@HOST_IP@` and `@HOST_PORT_<n>@` (n: the
+    /// container port) in values, because only it knows them before the start.
+    pub env: Vec<String>,
+    /// Working directory.
+    pub cwd: PathBuf,
+    /// `vcap` (2000) or `root` (0), both inside the container's own user namespace.
+    pub user: String,
+}
+
+/// Whose log the output is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogTarget {
+    /// Guid of the app.
+    pub source_id: String,
+    /// Index of the instance, as text.
+    pub instance_id: String,
+    /// `source_type` tag (`APP/PROC/WEB`, `STG`).
+    pub source_type: String,
+    /// Further tags (`process_id`, `organization_name`, ...).
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+/// One container as the daemon knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerInfo {
+    /// Its name.
+    pub handle: String,
+    /// The caller's notes.
+    pub labels: BTreeMap<String, String>,
+    /// Its own address.
+    pub address: Ipv4Addr,
+    /// The address of this host as the outside sees it.
+    pub host_address: Ipv4Addr,
+    /// Container port to host port.
+    pub ports: BTreeMap<u16, u16>,
+    /// When it was created, microseconds since the epoch.
+    pub created_at: u64,
+    /// How its main process ended; absent while it runs.
+    pub exit: Option<ProcessExit>,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProcessExit {
+    /// Exit status; 128 + n for signal n.
+    pub status: i32,
+    /// True if the kernel killed a process of the container for memory.
+    pub out_of_memory: bool,
+    /// When, microseconds since the epoch.
+    pub at: u64,
+    /// The last lines of standard error (at most 8 KiB), for one-line explanations.
+    #[serde(default)]
+    pub last_stderr: Vec<String>,
+}
+
+/// What a container uses now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// CPU time used so far, in nanoseconds.
+    pub cpu_nanos: u64,
+    /// Memory in use without reclaimable page cache.
+    pub memory_bytes: u64,
+    /// Bytes in the private upper layer.
+    pub disk_bytes: u64,
+    /// Processes and threads.
+    pub pids: u64,
+    /// Log bytes passed on so far.
+    pub log_bytes: u64,
+}

@@ -1,0 +1,2 @@
+//! One small process beside every container.
+fn main() {}
