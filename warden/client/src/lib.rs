@@ -5,9 +5,14 @@
 //!
 //! - [`spec`]: what a container should be.
 //! - [`protocol`]: requests, answers, events.
+//! - [`frame`]: messages on a stream, for both ends.
+//! - [`client`]: [`Client`], one method a request.
 
+pub mod client;
+pub mod frame;
 pub mod protocol;
 pub mod spec;
 
+pub use client::{Capacity, Client, Error, Events, Streams};
 pub use protocol::*;
 pub use spec::*;
