@@ -1,109 +1,33 @@
 //! Envelopes, and the socket to the agent.
 //!
-//! Producers (shims, DEA, gorouter, cloud controller) send [`EnvelopeBatch`]es as single datagrams to the agent's Unix
-//! datagram socket. Sending never blocks: what does not fit is dropped and counted, and the count goes out with the next
-//! batch as a `dropped` counter.
+//! Producers (shims, DEA, gorouter, cloud controller) hand [`Envelope`]s to a [`Sender`], which sends them as encoded
+//! [`EnvelopeBatch`]es, one a datagram, to the agent's Unix socket. Sending never blocks and needs no async runtime: what
+//! does not get through is kept for a moment, then dropped and counted, and the count travels with the next batch as a
+//! counter named [`DROPPED`].
 //!
-//! Source: cloudfoundry/loggregator-api, `v2/envelope.proto` (message and field numbers).
-#![expect(missing_docs, reason = "field names are those of the wire format")]
+//! - [`envelope`]: the wire format.
+//! - [`build`]: the envelopes that producers make.
+//! - [`Sender`]: the way to the agent.
 
-use prost::Message;
-use std::collections::BTreeMap;
+pub mod build;
+pub mod envelope;
+
+mod sender;
+
+pub use build::{app_tags, counter, dropped, gauge, log_line};
+pub use envelope::*;
+pub use sender::{Sender, Sent};
 
 /// The largest datagram that a producer sends; longer batches are split.
 pub const MAX_DATAGRAM: usize = 128 << 10;
 
+/// The longest log payload; longer lines are cut, never inside a UTF-8 character.
+///
+/// Source: cloudfoundry/executor, `depot/log_streamer/stream_destination.go`.
+pub const MAX_LINE: usize = 61_440;
+
 /// Bus subject on which agents publish encoded [`EnvelopeBatch`]es to log caches.
 pub const ENVELOPES_SUBJECT: &str = "loggregator.envelopes";
 
-#[derive(Clone, PartialEq, Message)]
-pub struct EnvelopeBatch {
-    #[prost(message, repeated, tag = "1")]
-    pub batch: Vec<Envelope>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct Envelope {
-    /// Nanoseconds since the epoch.
-    #[prost(int64, tag = "1")]
-    pub timestamp: i64,
-    #[prost(string, tag = "2")]
-    pub source_id: String,
-    #[prost(string, tag = "8")]
-    pub instance_id: String,
-    #[prost(btree_map = "string, string", tag = "9")]
-    pub tags: BTreeMap<String, String>,
-    #[prost(oneof = "Payload", tags = "4, 5, 6, 7, 10")]
-    pub message: Option<Payload>,
-}
-
-#[derive(Clone, PartialEq, prost::Oneof)]
-pub enum Payload {
-    #[prost(message, tag = "4")]
-    Log(Log),
-    #[prost(message, tag = "5")]
-    Counter(Counter),
-    #[prost(message, tag = "6")]
-    Gauge(Gauge),
-    #[prost(message, tag = "7")]
-    Timer(Timer),
-    #[prost(message, tag = "10")]
-    Event(Event),
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct Log {
-    #[prost(bytes = "vec", tag = "1")]
-    pub payload: Vec<u8>,
-    #[prost(enumeration = "LogType", tag = "2")]
-    pub kind: i32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
-#[repr(i32)]
-pub enum LogType {
-    Out = 0,
-    Err = 1,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct Counter {
-    #[prost(string, tag = "1")]
-    pub name: String,
-    #[prost(uint64, tag = "2")]
-    pub delta: u64,
-    #[prost(uint64, tag = "3")]
-    pub total: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct Gauge {
-    #[prost(btree_map = "string, message", tag = "1")]
-    pub metrics: BTreeMap<String, GaugeValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct GaugeValue {
-    #[prost(string, tag = "1")]
-    pub unit: String,
-    #[prost(double, tag = "2")]
-    pub value: f64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct Timer {
-    #[prost(string, tag = "1")]
-    pub name: String,
-    #[prost(int64, tag = "2")]
-    pub start: i64,
-    #[prost(int64, tag = "3")]
-    pub stop: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct Event {
-    #[prost(string, tag = "1")]
-    pub title: String,
-    #[prost(string, tag = "2")]
-    pub body: String,
-}
+/// Name of the counter that tells how many envelopes of its source were lost on the way.
+pub const DROPPED: &str = "dropped";
