@@ -1,1 +1,5 @@
-//! Worlds, fakes and waits for tests
+//! Worlds, fakes and waits for tests.
+//!
+//! - [`tokens`]: a UAA that only signs: tokens that the services accept, and ones that they must not.
+
+pub mod tokens;
