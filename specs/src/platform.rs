@@ -1,0 +1,257 @@
+//! A platform of the tests' own.
+
+use crate::{Client, Reply, http, root, wait_for};
+use nix::fcntl::{Flock, FlockArg};
+use std::{
+    fmt::Write as _,
+    fs::{self, File},
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{ChildStdin, Command, Output, Stdio},
+    sync::{Mutex, OnceLock},
+    time::Duration,
+};
+
+/// How many test platforms may run on one machine.
+const SLOTS: u32 = 8;
+
+/// Variables of the environment that stagings need where registries are mirrored or proxied.
+const STAGING_VARIABLES: &[&str] = &[
+    "GOPROXY",
+    "GOSUMDB",
+    "GONOSUMDB",
+    "GOFLAGS",
+    "GOPRIVATE",
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "NPM_CONFIG_REGISTRY",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "PIP_DEFAULT_TIMEOUT",
+];
+
+/// A running platform with everything of its own: state, ports, domains, subnet, nftables table, cgroups, user ids.
+///
+/// It is torn down with its state when the test process ends, however it ends.
+pub struct Platform {
+    slot: u32,
+    folder: PathBuf,
+    /// Held while the platform lives; closing it makes the reaper tear the platform down.
+    _reaper: ChildStdin,
+    _slot_lock: Flock<File>,
+}
+
+impl Platform {
+    /// The platform that all tests of this process share; `None`, with a visible line, where tests cannot have one.
+    pub fn shared() -> Option<&'static Self> {
+        static SHARED: OnceLock<Option<Platform>> = OnceLock::new();
+        SHARED.get_or_init(|| possible().then(|| Self::boot(""))).as_ref()
+    }
+
+    /// A platform for one test alone; `extra` are lines of its settings.
+    pub fn own(extra: &str) -> Option<Self> {
+        possible().then(|| Self::boot(extra))
+    }
+
+    fn boot(extra: &str) -> Self {
+        let (slot, slot_lock) = take_slot();
+        let folder = std::env::temp_dir().join(format!("cupola-test-{slot}"));
+        // A run that was killed may have left its platform.
+        if folder.exists() {
+            tear_down(&folder);
+        }
+        fs::create_dir_all(folder.join("bin")).unwrap();
+        install(&folder.join("bin"));
+        let reaper = start_reaper(&folder);
+        let platform = Self { slot, folder, _reaper: reaper, _slot_lock: slot_lock };
+        fs::write(platform.folder.join("settings.toml"), platform.settings(extra)).unwrap();
+        platform.up();
+        platform
+    }
+
+    fn settings(&self, extra: &str) -> String {
+        let (slot, folder) = (self.slot, self.folder.display());
+        let base = 20_000 + slot * 100;
+        let mut text = format!(
+            "run_dir = \"{folder}/run\"\nsystem_domain = \"cf{slot}.localhost\"\napps_domain = \"app{slot}.localhost\"\n\
+             http_port = {}\nhttps_port = {}\nport_base = {base}\nsubnet = \"10.{}.0.0/18\"\nhost_ports = [{}, {}]\n\
+             nft_table = \"cupola_test_{slot}\"\ncgroup_parent = \"cupola-test-{slot}\"\ncontainer_uid_base = {}\nservice_uid_base = {}\n\
+             memory_mb = 6144\ndisk_mb = 20480\nquarantine_s = 5\nstacks_dir = \"{}\"\n{extra}\n",
+            self.http_port(),
+            self.https_port(),
+            200 + slot,
+            30_000 + slot * 1_000,
+            30_999 + slot * 1_000,
+            2_000_000_000_u32 + slot * 70_000_000,
+            910_000 + slot * 32,
+            root().join("target/stacks").canonicalize().expect("bin/test prepares the stack").display(),
+        );
+        text += "[staging_environment]\n";
+        for (key, value) in STAGING_VARIABLES.iter().filter_map(|key| Some((key, std::env::var(key).ok()?))) {
+            writeln!(text, "{key} = {value:?}").unwrap();
+        }
+        text
+    }
+
+    /// Starts it, or takes its parts back.
+    pub fn up(&self) {
+        let output = self.cupola(&["up", "--detach", "--settings", &self.folder.join("settings.toml").display().to_string()]);
+        assert!(output.status.success(), "cupola up: {}{}\n{}", text(&output.stdout), text(&output.stderr), self.logs());
+    }
+
+    /// Runs `cupola` for this platform.
+    pub fn cupola(&self, arguments: &[&str]) -> Output {
+        let (command, rest) = arguments.split_first().unwrap();
+        let program = self.folder.join("bin/cupola");
+        Command::new(program).arg(command).arg("--state").arg(self.state()).args(rest).output().unwrap()
+    }
+
+    /// Its state folder.
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+    /// Its programs.
+    pub fn bin(&self) -> PathBuf {
+        self.folder.join("bin")
+    }
+    /// Its folder in the temporary folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+    /// The number that keeps it apart from other test platforms.
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+    /// Port of the router for HTTP.
+    pub fn http_port(&self) -> u16 {
+        (20_080 + self.slot * 100) as u16
+    }
+    /// Port of the router for HTTPS.
+    pub fn https_port(&self) -> u16 {
+        (20_081 + self.slot * 100) as u16
+    }
+    /// Domain of the platform's own names.
+    pub fn system_domain(&self) -> String {
+        format!("cf{}.localhost", self.slot)
+    }
+    /// Domain of apps' routes.
+    pub fn apps_domain(&self) -> String {
+        format!("app{}.localhost", self.slot)
+    }
+    /// The API's URL.
+    pub fn api(&self) -> String {
+        format!("https://api.{}:{}", self.system_domain(), self.https_port())
+    }
+    /// The authority's certificate.
+    pub fn ca(&self) -> PathBuf {
+        self.state().join("certificates/ca.pem")
+    }
+    /// The password of `admin`.
+    pub fn admin_password(&self) -> String {
+        fs::read_to_string(self.state().join("admin-password")).unwrap().trim().to_owned()
+    }
+
+    /// Our client, logged in as admin, in an org and a space of its own.
+    pub fn cf(&self) -> Client {
+        Client::ours(self).at_home_in_new_space(self)
+    }
+    /// The official client that skips certificate checks, likewise; `None`, with a visible line, where it cannot be had.
+    pub fn official(&self) -> Option<Client> {
+        Some(Client::official(self, false)?.at_home_in_new_space(self))
+    }
+    /// The official client that trusts our authority by `SSL_CERT_FILE`, likewise.
+    pub fn official_trusting(&self) -> Option<Client> {
+        Some(Client::official(self, true)?.at_home_in_new_space(self))
+    }
+
+    /// Requests a route of an app: `host` without domain, `path` with its slash; plain HTTP.
+    pub fn get(&self, host: &str, path: &str) -> Reply {
+        http::curl(&[&format!("http://{host}.{}:{}{path}", self.apps_domain(), self.http_port())])
+    }
+    /// The same over HTTPS, checked against the platform's authority.
+    pub fn get_tls(&self, host: &str, path: &str) -> Reply {
+        let ca = self.ca();
+        http::curl(&[
+            "--cacert",
+            ca.to_str().unwrap(),
+            &format!("https://{host}.{}:{}{path}", self.apps_domain(), self.https_port()),
+        ])
+    }
+    /// Waits until a route answers with a status.
+    #[track_caller]
+    pub fn wait_for_status(&self, host: &str, path: &str, status: u16, limit: Duration) -> Reply {
+        wait_for(&format!("{status} from {host}{path}"), limit, || {
+            Some(self.get(host, path)).filter(|reply| reply.status == status)
+        })
+    }
+
+    /// Processes of the platform by part: from `cupola status --json`.
+    pub fn pid_of(&self, part: &str) -> Option<i32> {
+        let output = self.cupola(&["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        let found = status["parts"].as_array()?.iter().find(|row| row["service"] == part)?["pid"].as_i64()?;
+        i32::try_from(found).ok()
+    }
+
+    /// The end of each part's log, for failures.
+    pub fn logs(&self) -> String {
+        let mut all = String::new();
+        for entry in fs::read_dir(self.state().join("logs")).into_iter().flatten().flatten() {
+            let log = fs::read_to_string(entry.path()).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let end = lines[lines.len().saturating_sub(8)..].join("\n");
+            writeln!(all, "--- {}\n{end}", entry.file_name().to_string_lossy()).unwrap();
+        }
+        all
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn possible() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        // Straight to the terminal: the harness hides what passing tests print.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: platforms need root");
+    }
+    root
+}
+
+fn take_slot() -> (u32, Flock<File>) {
+    wait_for("a free slot for a test platform", Duration::from_secs(600), || {
+        (1..=SLOTS).find_map(|slot| {
+            let file = File::create(format!("/run/lock/cupola-test-{slot}")).ok()?;
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).ok().map(|lock| (slot, lock))
+        })
+    })
+}
+
+/// Puts the programs into the platform's own folder.
+fn install(bin: &Path) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock();
+    let output = Command::new(root().join("bin/install-to")).arg(bin).arg("dev").output().unwrap();
+    assert!(output.status.success(), "bin/install-to: {}", text(&output.stderr));
+}
+
+/// A process that waits for this one to end and then tears the platform down.
+fn start_reaper(folder: &Path) -> ChildStdin {
+    let folder = folder.display();
+    let script = format!(
+        "trap '' INT TERM; read -r _; '{folder}/bin/cupola' down --purge --state '{folder}/state' >'{folder}/down.log' 2>&1 && rm -rf '{folder}'"
+    );
+    let mut reaper = Command::new("setsid");
+    reaper.args(["sh", "-c", &script]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    reaper.spawn().unwrap().stdin.take().unwrap()
+}
+
+fn tear_down(folder: &Path) {
+    let _ = Command::new(folder.join("bin/cupola")).args(["down", "--purge", "--state"]).arg(folder.join("state")).output();
+    fs::remove_dir_all(folder).unwrap();
+}
