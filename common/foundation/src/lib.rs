@@ -14,4 +14,4 @@ mod shutdown;
 
 pub use clock::{SystemClock, rng};
 pub use secret::Secret;
-pub use shutdown::{Shutdown, run};
+pub use shutdown::{Shutdown, init_logs, run};

@@ -111,7 +111,7 @@ where
 }
 
 /// Logs to standard error: text on a terminal, one JSON object a line elsewhere. `CUPOLA_LOG` filters (default `info`).
-fn init_logs() {
+pub fn init_logs() {
     use std::io::IsTerminal;
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("CUPOLA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
