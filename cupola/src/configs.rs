@@ -1,0 +1,135 @@
+//! The configuration file of each part: typed, written anew at every boot from settings and secrets.
+
+use crate::{
+    files::{self, Owner},
+    node::Node,
+    settings::Port,
+};
+use anyhow::Context;
+use foundation::{
+    Secret,
+    config::{BusSection, TlsSection},
+};
+use serde::Serialize;
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// Writes the configuration of every part, each readable by that part alone.
+pub(crate) fn write(node: &Node) -> anyhow::Result<()> {
+    write_one(node, "uaa", &uaa(node)?)?;
+    write_one(node, "cloud_controller", &cloud_controller(node)?)?;
+    write_one(node, "dea", &dea(node)?)
+}
+
+fn write_one<T: Serialize>(node: &Node, part: &str, config: &T) -> anyhow::Result<()> {
+    let text = toml::to_string(config).with_context(|| format!("the configuration of {part} cannot be written down"))?;
+    let text = format!("# Made at every boot from cupola.toml; changes here are lost.\n{text}");
+    files::write(&node.config_of(part), text.as_bytes(), Owner::service(node.uid(part), 0o400))
+}
+
+fn listen(node: &Node, port: Port) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, node.settings.port(port)).into()
+}
+
+fn bus(node: &Node, part: &str) -> anyhow::Result<BusSection> {
+    Ok(BusSection { url: node.bus_url(), user: part.to_owned(), password: node.secrets.bus_password(part)?.clone(), ca: None })
+}
+
+fn tls(node: &Node, part: &str, hosts: &[&str]) -> anyhow::Result<TlsSection> {
+    let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+    let pair = node.authority.pair(part, &hosts, node.uid(part))?;
+    Ok(TlsSection { ca: node.authority.certificate(), certificate: pair.certificate, key: pair.key })
+}
+
+fn strings(list: &[&str]) -> Vec<String> {
+    list.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn uaa(node: &Node) -> anyhow::Result<::uaa::config::Raw> {
+    use ::uaa::config::{AdminSection, ClientSection, Raw};
+    let client = |id: &str, authorities: &[&str]| {
+        anyhow::Ok(ClientSection {
+            id: id.to_owned(),
+            secret: node.secrets.get(&format!("client-{id}"))?.clone(),
+            grants: strings(&["client_credentials"]),
+            scopes: vec![],
+            authorities: strings(authorities),
+            redirect_uris: vec![],
+            access_validity_s: None,
+            refresh_validity_s: None,
+        })
+    };
+    Ok(Raw {
+        state_dir: node.state_of("uaa"),
+        database_url: node.settings.uaa_database_url.as_deref().map(Secret::new),
+        listen: listen(node, Port::Uaa),
+        advertise: None,
+        issuer: node.url("uaa"),
+        login_url: Some(node.url("login")),
+        system_domain: node.settings.system_domain.clone(),
+        keys_dir: None,
+        active_key: None,
+        password_min_length: 8,
+        access_validity_s: 600,
+        refresh_validity_s: 2_592_000,
+        bus: Some(bus(node, "uaa")?),
+        admin: AdminSection { name: "admin".to_owned(), password: node.secrets.get("admin")?.clone() },
+        lockout: Default::default(),
+        clients: vec![
+            client("cloud_controller", &["scim.read", "scim.write", "scim.userids", "uaa.resource"])?,
+            client("admin", &["clients.read", "clients.write", "clients.secret", "uaa.admin", "scim.read", "scim.write", "password.write"])?,
+        ],
+    })
+}
+
+fn cloud_controller(node: &Node) -> anyhow::Result<::cloud_controller::config::Raw> {
+    use ::cloud_controller::config::{Raw, Stack, Uaa, Urls};
+    let stack = |name: &str, description: &str| Stack { name: name.to_owned(), description: description.to_owned() };
+    Ok(Raw {
+        state: node.state_of("cloud_controller"),
+        database: node.settings.database_url.as_deref().map(Secret::new),
+        listen: listen(node, Port::CloudController).to_string(),
+        internal_listen: listen(node, Port::CloudControllerInternal).to_string(),
+        system_domain: node.settings.system_domain.clone(),
+        apps_domain: node.settings.apps_domain.clone(),
+        encryption_key: node.state_of("cloud_controller").join("encryption.key"),
+        agent_socket: Some(node.agent_socket()),
+        blobs: None,
+        urls: Urls { api: node.url("api"), uaa: node.url("uaa"), login: node.url("login"), log_cache: node.url("log-cache") },
+        uaa: Uaa {
+            base: format!("http://{}", listen(node, Port::Uaa)),
+            issuer: Some(format!("{}/oauth/token", node.url("uaa"))),
+            client_id: "cloud_controller".to_owned(),
+            client_secret: node.secrets.get("client-cloud_controller")?.clone(),
+        },
+        bus: bus(node, "cloud_controller")?,
+        tls: tls(node, "cloud_controller", &["127.0.0.1", "localhost"])?,
+        limits: Default::default(),
+        stacks: vec![stack("debian12", "Debian 12 (bookworm)"), stack("cflinuxfs4", "Another name of debian12")],
+    })
+}
+
+fn dea(node: &Node) -> anyhow::Result<::dea::config::Raw> {
+    use ::dea::config::Raw;
+    Ok(Raw {
+        state: node.state_of("dea"),
+        warden_socket: node.warden_socket(),
+        agent_socket: node.agent_socket(),
+        lifecycle: node.beside("lifecycle"),
+        cloud_controller: format!("https://{}", listen(node, Port::CloudControllerInternal)),
+        bus: bus(node, "dea")?,
+        tls: tls(node, "dea", &["dea"])?,
+        route_to: Default::default(),
+        zone: "z1".to_owned(),
+        memory_mb: node.settings.memory_mb,
+        disk_mb: node.settings.disk_mb,
+        memory_overcommit: 1.0,
+        disk_overcommit: 1.0,
+        max_instances: 250,
+        pids: 1_024,
+        droplet_cache_mb: 8_192,
+        buildpack_cache_mb: 8_192,
+        evacuation_timeout_s: 0,
+        drain_ms: 300,
+        grace_s: 10,
+    })
+}

@@ -1,0 +1,115 @@
+//! `cupola down`: ordered stop, and nothing left behind.
+
+use crate::{
+    NodeArgs, block_on,
+    control::{self, Ask},
+    hosts, must_be_root,
+    node::{Node, PARTS},
+    settings::Settings,
+    supervisor::Supervisor,
+    up,
+};
+use anyhow::{Context, bail};
+use clap::Args;
+use std::{path::Path, time::Duration};
+use tracing::{info, warn};
+
+#[derive(Args)]
+pub(crate) struct DownArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// Remove the state too: apps, users, droplets, databases. There is no way back
+    #[arg(long)]
+    purge: bool,
+}
+
+pub(crate) fn down(args: DownArgs) -> anyhow::Result<()> {
+    must_be_root("`cupola down`")?;
+    let state = &args.node.state;
+    let Some(settings) = Settings::read(state)? else {
+        if state.exists() && args.purge {
+            bail!("{} holds no node of Cupola; nothing was removed", state.display());
+        }
+        println!("There is no node at {}; nothing to stop.", state.display());
+        return Ok(());
+    };
+    println!("Stopping apps and parts...");
+    block_on(stop(state, &settings))?;
+    hosts::remove(&state.display().to_string())?;
+    if args.purge {
+        remove(state, &settings)?;
+        println!("Stopped, and removed {}.", state.display());
+    } else {
+        println!("Stopped. The state stays in {}; `cupola up` brings everything back.", state.display());
+    }
+    Ok(())
+}
+
+async fn stop(state: &Path, settings: &Settings) -> anyhow::Result<()> {
+    control::ask(&crate::node::control_socket(settings), &Ask::Down).await?;
+    // The answer comes when all has stopped; the lock is free a moment later. Where the supervisor was killed, its parts
+    // may still run: then they are stopped from here.
+    let mut lock = up::lock(state);
+    for _ in 0..100 {
+        if lock.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        lock = up::lock(state);
+    }
+    let _held = lock?;
+    let node = Node::prepare(state, settings.clone())?;
+    let supervisor = Supervisor::new(&node)?;
+    stop_everything(&node, &supervisor).await
+}
+
+/// Stops what takes work, then the containers, then the rest in reverse order of starting.
+pub(crate) async fn stop_everything(node: &Node, supervisor: &Supervisor) -> anyhow::Result<()> {
+    for part in ["health_manager", "dea", "gorouter"] {
+        supervisor.stop(part).await;
+    }
+    let warden_runs = supervisor.runs("warden");
+    if warden_runs || warden::has_remains(&node.config_of("warden")) {
+        if !warden_runs {
+            supervisor.keep("warden");
+        }
+        if let Err(error) = clear_containers(node).await {
+            warn!(error = &*error, "not every container could be cleared away");
+        }
+    }
+    for part in PARTS.iter().rev() {
+        supervisor.stop(part.name).await;
+        info!(service = part.name, "stopped");
+    }
+    warden::clean_host(&node.config_of("warden")).context("the host is not clean")
+}
+
+async fn clear_containers(node: &Node) -> anyhow::Result<()> {
+    let client = warden_client::Client::connect(node.warden_socket()).await?;
+    let containers = client.list(&Default::default()).await?;
+    info!(containers = containers.len(), "clearing containers away");
+    let stops = containers.iter().map(|container| async {
+        // A clean end first: TERM, ten seconds, KILL.
+        if container.exit.is_none() {
+            let _ = client.stop(&container.handle, Duration::from_secs(10)).await;
+        }
+        client.destroy(&container.handle).await
+    });
+    let failed = futures::future::join_all(stops).await.into_iter().filter(Result::is_err).count();
+    if failed > 0 {
+        bail!("{failed} of {} containers could not be destroyed", containers.len());
+    }
+    Ok(())
+}
+
+fn remove(state: &Path, settings: &Settings) -> anyhow::Result<()> {
+    for folder in [&settings.run_dir, state] {
+        match std::fs::remove_dir_all(folder) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(e).with_context(|| format!("cannot remove {}", folder.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! The settings of a node: what an operator may choose. Everything else follows from them.
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+
+/// Where the state of a node lies unless told otherwise.
+pub(crate) const DEFAULT_STATE: &str = "/var/lib/cupola";
+/// Where its sockets lie unless told otherwise.
+pub(crate) const DEFAULT_RUN: &str = "/run/cupola";
+
+/// `<state>/cupola.toml`, written at the first boot with the values in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    /// Sockets and pid files.
+    pub(crate) run_dir: PathBuf,
+    /// `api.`, `uaa.`, `login.`, ... live under it.
+    pub(crate) system_domain: String,
+    /// Apps' routes live under it.
+    pub(crate) apps_domain: String,
+    /// The router's address.
+    pub(crate) listen: Ipv4Addr,
+    /// The router's HTTP port.
+    pub(crate) http_port: u16,
+    /// The router's HTTPS port.
+    pub(crate) https_port: u16,
+    /// The first of 32 loopback ports for the parts' own listeners.
+    pub(crate) port_base: u16,
+    /// The network of the containers, at least a /18 for real use.
+    pub(crate) subnet: String,
+    /// Host ports that lead to containers: first and last.
+    pub(crate) host_ports: (u16, u16),
+    /// Name of the nftables table.
+    pub(crate) nft_table: String,
+    /// Name of the cgroup under which all containers lie.
+    pub(crate) cgroup_parent: String,
+    /// First of the user ids that containers are mapped to.
+    pub(crate) container_uid_base: u32,
+    /// First of 32 user ids that the parts run as.
+    pub(crate) service_uid_base: u32,
+    /// Memory that apps may be promised; absent: four fifths of the machine's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_mb: Option<u32>,
+    /// Disk that apps may be promised; absent: four fifths of what is free at first boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disk_mb: Option<u32>,
+    /// `postgres://...` for the cloud controller's database; absent: SQLite.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) database_url: Option<String>,
+    /// `postgres://...` for UAA's database; absent: SQLite.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) uaa_database_url: Option<String>,
+    /// Root file systems: `<stacks_dir>/<name>/rootfs`; absent: `<state>/stacks`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stacks_dir: Option<PathBuf>,
+    /// Environment of every staging (registries, proxies), `KEY = "value"`.
+    pub(crate) staging_environment: std::collections::BTreeMap<String, String>,
+    /// How long an address or host port rests before it is given out again.
+    pub(crate) quarantine_s: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            run_dir: DEFAULT_RUN.into(),
+            system_domain: "cf.localhost".into(),
+            apps_domain: "app.localhost".into(),
+            listen: Ipv4Addr::LOCALHOST,
+            http_port: 80,
+            https_port: 443,
+            port_base: 9_000,
+            subnet: "10.254.0.0/18".into(),
+            host_ports: (61_000, 64_999),
+            nft_table: "cupola".into(),
+            cgroup_parent: "cupola".into(),
+            container_uid_base: 1_000_000_000,
+            service_uid_base: 900_000,
+            memory_mb: None,
+            disk_mb: None,
+            database_url: None,
+            uaa_database_url: None,
+            stacks_dir: None,
+            staging_environment: Default::default(),
+            quarantine_s: 240,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the settings of the node at `state`; `None` before its first boot.
+    pub(crate) fn read(state: &Path) -> anyhow::Result<Option<Self>> {
+        let path = file(state);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+        };
+        let settings: Self = toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
+        settings.check()?;
+        Ok(Some(settings))
+    }
+
+    /// Keeps the settings of the node at `state`.
+    pub(crate) fn write(&self, state: &Path) -> anyhow::Result<()> {
+        self.check()?;
+        let text = format!("# The settings of this node. After a change: cupola down, cupola up.\n{}", toml::to_string(self)?);
+        crate::files::write(&file(state), text.as_bytes(), crate::files::Owner::root(0o600))
+    }
+
+    /// A port of one of the parts.
+    pub(crate) fn port(&self, port: Port) -> u16 {
+        self.port_base + port as u16
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        for (key, domain) in [("system_domain", &self.system_domain), ("apps_domain", &self.apps_domain)] {
+            let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+            if domain.is_empty() || !domain.contains('.') || !domain.chars().all(valid) {
+                bail!("{key}: `{domain}` is not a domain in lower case with at least one dot");
+            }
+        }
+        if self.system_domain == self.apps_domain {
+            bail!("system_domain and apps_domain are both `{}`; apps could take the platform's own names", self.apps_domain);
+        }
+        if self.port_base < 1_024 || self.port_base > 65_000 {
+            bail!("port_base: {} is not between 1024 and 65000", self.port_base);
+        }
+        if self.host_ports.0 >= self.host_ports.1 {
+            bail!("host_ports: {:?} is not a range from low to high", self.host_ports);
+        }
+        Ok(())
+    }
+}
+
+fn file(state: &Path) -> PathBuf {
+    state.join("cupola.toml")
+}
+
+/// The loopback ports of the parts, as offsets from `port_base`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Port {
+    Bus = 0,
+    Uaa = 1,
+    CloudController = 2,
+    CloudControllerInternal = 3,
+    LogCache = 4,
+    LogStream = 5,
+    RouterStatus = 6,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_read_back_as_written() {
+        let state = tempfile::tempdir().unwrap();
+        assert_eq!(Settings::read(state.path()).unwrap(), None);
+        let settings = Settings { http_port: 8080, ..Default::default() };
+        settings.write(state.path()).unwrap();
+        assert_eq!(Settings::read(state.path()).unwrap(), Some(settings));
+    }
+
+    #[test]
+    fn apps_may_not_share_the_domain_of_the_platform() {
+        let settings = Settings { apps_domain: "cf.localhost".into(), ..Default::default() };
+        assert!(settings.check().unwrap_err().to_string().contains("both `cf.localhost`"));
+    }
+}
