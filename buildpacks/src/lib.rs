@@ -48,3 +48,15 @@
 //! [`order`] and [`result`]: the two files above. [`archive`]: zips and tars, in and out, safely. [`run`]: scripts with a deadline.
 //! [`stage`]: one staging, from package to droplet. [`processes`]: Procfile, `launch.yml`, release output and their precedence.
 //! [`launch`]: environment and start of a process.
+
+pub mod archive;
+pub mod buildpack;
+pub mod launch;
+pub mod order;
+pub mod processes;
+pub mod result;
+pub mod run;
+pub mod stage;
+
+mod fetch;
+mod profile;
