@@ -197,6 +197,22 @@ impl Platform {
         i32::try_from(found).ok()
     }
 
+    /// Kills the supervisor, and it alone.
+    pub fn kill_supervisor(&self) {
+        let mark = format!("{}/bin/cupola up ", self.folder.display());
+        kill_where(|command, _| command.starts_with(&mark));
+    }
+
+    /// Kills every process of the platform and of its apps at once, as a power loss would.
+    pub fn kill_everything(&self) {
+        let (mark, group) = (self.folder.display().to_string(), format!("/cupola-test-{}/", self.slot));
+        // The reaper of this process stays: it starts with `sh -c trap`.
+        let ours = |command: &str, cgroup: &str| {
+            (command.contains(&mark) || cgroup.contains(&group)) && !command.starts_with("sh -c trap")
+        };
+        wait_for("all processes to be gone", Duration::from_secs(30), || (kill_where(ours) == 0).then_some(()));
+    }
+
     /// The end of each part's log, for failures.
     pub fn logs(&self) -> String {
         let mut all = String::new();
@@ -208,6 +224,22 @@ impl Platform {
         }
         all
     }
+}
+
+/// Sends KILL to the processes whose command line and cgroups fit; returns how many there were.
+fn kill_where(fits: impl Fn(&str, &str) -> bool) -> usize {
+    let mut killed = 0;
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let command = text(&fs::read(entry.path().join("cmdline")).unwrap_or_default()).replace('\0', " ");
+        let cgroup = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+        let alive = !fs::read_to_string(entry.path().join("stat")).unwrap_or_default().contains(") Z ");
+        if alive && u32::try_from(pid) != Ok(std::process::id()) && fits(&command, &cgroup) {
+            killed += 1;
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+    killed
 }
 
 fn text(bytes: &[u8]) -> String {
