@@ -120,7 +120,7 @@ fn death_of_a_part_is_not_noticed_by_apps(part: &str) {
     world.kill_part(part);
     assert_eq!(world.instance(), before, "the instance was replaced");
     world.still_reconciles();
-    assert_eq!(prober.stop(), vec![], "requests that failed");
+    assert_eq!(prober.stop(), Vec::<u16>::new(), "requests that failed");
     assert_eq!(world.instance(), before, "the instance was replaced");
 }
 
