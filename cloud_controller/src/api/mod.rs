@@ -1,0 +1,191 @@
+//! HTTP: one file for each resource. Handlers parse, make one domain call, and shape the answer.
+
+pub mod auth;
+pub mod body;
+pub mod error;
+pub mod internal;
+pub mod page;
+pub mod query;
+pub mod routing;
+
+mod jobs;
+mod middleware;
+mod root;
+
+pub use error::{Answer, Failure};
+pub use middleware::around;
+
+use crate::{
+    bus::Actual,
+    config::Config,
+    domain::{Access, Caller, Hint, Result, Tx},
+    outside::Identities,
+    store::{Store, jobs::Job, users},
+    vault::Vault,
+};
+use actix_web::{
+    HttpResponse,
+    http::header,
+};
+use bus::Bus;
+use messages::hints::{DropletUpdated, RoutesUpdated, StagingStop};
+use object_store::ObjectStore;
+use parking_lot::Mutex;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use serde_json::Value;
+use std::{collections::HashSet, sync::Arc};
+use types::{Clock, Timestamp};
+use uaa_client::TokenVerifier;
+
+/// The largest JSON body.
+pub const MAX_BODY: usize = 15 << 20;
+/// How many users are remembered as known; more are looked up again.
+const KNOWN_USERS: usize = 10_000;
+
+/// What every handler has. Shared by all workers of both listeners.
+pub struct Api {
+    /// The tables.
+    pub store: Store,
+    /// Settings.
+    pub config: Arc<Config>,
+    /// The bus.
+    pub bus: Bus,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Packages, droplets, buildpacks.
+    pub blobs: Arc<dyn ObjectStore>,
+    /// What really runs.
+    pub actual: Actual,
+    /// Who checks tokens.
+    pub verifier: TokenVerifier,
+    /// Who knows users.
+    pub identities: Arc<dyn Identities>,
+    /// Seals and opens values.
+    pub vault: Vault,
+    /// Where ids come from.
+    pub rng: Mutex<StdRng>,
+    /// Users that have a row: name and origin as written there.
+    pub known_users: Mutex<HashSet<(String, String, Option<String>)>>,
+}
+
+impl Api {
+    /// The present moment.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+    /// The seed of the generator of one operation: a transaction that runs again draws the same ids.
+    fn seed(&self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        self.rng.lock().fill_bytes(&mut seed);
+        seed
+    }
+    /// A fresh guid.
+    pub fn guid(&self) -> String {
+        types::AppId::random(&mut *self.rng.lock() as &mut dyn Rng).to_string()
+    }
+    /// An absolute URL of this API; `path` begins with `/`.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.config.urls.api)
+    }
+
+    /// Runs an operation that changes nothing.
+    pub async fn read<T, F>(&self, caller: &Caller, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let (caller, now, seed, vault) = (caller.clone(), self.now(), self.seed(), self.vault.clone());
+        let run = move |conn: &mut _| {
+            let who = Arc::new(Access::load(conn, caller)?);
+            work(&mut Tx { conn, who, now, rng: StdRng::from_seed(seed), vault: &vault, hints: vec![] })
+        };
+        self.store.read(run).await
+    }
+
+    /// Runs an operation in a transaction, then sends its hints. `work` may run several times.
+    pub async fn write<T, F>(&self, caller: &Caller, mut work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let (caller, now, seed, vault) = (caller.clone(), self.now(), self.seed(), self.vault.clone());
+        let run = move |conn: &mut _| {
+            let who = Arc::new(Access::load(conn, caller.clone())?);
+            let mut tx = Tx { conn, who, now, rng: StdRng::from_seed(seed), vault: &vault, hints: vec![] };
+            let value = work(&mut tx)?;
+            Ok((value, tx.hints))
+        };
+        let (value, hints) = self.store.write(run).await?;
+        self.tell(hints).await;
+        Ok(value)
+    }
+
+    /// As [`Api::write`], for unattended work.
+    pub async fn write_as_system<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.write(&Caller::system(), work).await
+    }
+
+    /// Sends hints. A lost one costs time, never truth: failures are only noted.
+    async fn tell(&self, hints: Vec<Hint>) {
+        for hint in hints {
+            let sent = match hint {
+                Hint::Desired(change) => self.bus.publish(&DropletUpdated { change }).await,
+                Hint::Routes(app) => self.bus.publish(&RoutesUpdated { app }).await,
+                Hint::StagingStop(app_id) => self.bus.publish(&StagingStop { app_id }).await,
+            };
+            if let Err(e) = sent {
+                tracing::debug!(error = &e as &dyn std::error::Error, "a hint was not sent");
+            }
+        }
+    }
+
+    /// Makes the row of a user who comes for the first time, or under a new name.
+    pub async fn know_user(&self, caller: &Caller) -> Result<()> {
+        let key = (caller.guid.clone(), caller.name.clone(), caller.origin.clone());
+        if self.known_users.lock().contains(&key) {
+            return Ok(());
+        }
+        let now = crate::domain::micros(self.now());
+        let user = key.clone();
+        // A client has no user name.
+        let name = caller.origin.as_ref().map(|_| caller.name.clone());
+        self.store.write(move |conn| users::know(conn, &user.0, name.as_deref(), user.2.as_deref(), now)).await?;
+        let mut known = self.known_users.lock();
+        if known.len() >= KNOWN_USERS {
+            known.clear();
+        }
+        known.insert(key);
+        Ok(())
+    }
+
+    /// Forgets that users are known: one was deleted, and comes back with its next request.
+    pub fn forget_known_users(&self) {
+        self.known_users.lock().clear();
+    }
+}
+
+/// 200 with a body.
+pub fn ok(body: Value) -> Answer {
+    Ok(HttpResponse::Ok().json(body))
+}
+/// 201 with a body.
+pub fn created(body: Value) -> Answer {
+    Ok(HttpResponse::Created().json(body))
+}
+/// 204
+pub fn no_content() -> Answer {
+    Ok(HttpResponse::NoContent().finish())
+}
+/// 202 and where the job is.
+pub fn accepted(api: &Api, job: &Job) -> Answer {
+    Ok(HttpResponse::Accepted().insert_header((header::LOCATION, api.url(&format!("/v3/jobs/{}", job.guid)))).finish())
+}
+
+/// A moment of a row, as the API writes it.
+pub fn time(micros: i64) -> String {
+    Timestamp(micros.unsigned_abs()).rfc3339()
+}

@@ -1,0 +1,1 @@
+//! Periodic jobs: take no input, look at the world, repair it.

@@ -1,0 +1,146 @@
+//! Starting and stopping.
+
+use crate::{
+    api::{self, Api, MAX_BODY, internal, routing},
+    bus as bus_side,
+    config::Config,
+    outside::Outside,
+    store::Store,
+    vault::Vault,
+};
+use ::bus::Bus;
+use actix_web::{
+    App, HttpServer,
+    middleware::{NormalizePath, from_fn},
+    web::{Data, PayloadConfig},
+};
+use foundation::Shutdown;
+use object_store::local::LocalFileSystem;
+use parking_lot::Mutex;
+use std::{collections::HashSet, error::Error, net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use tracing::info;
+use uaa_client::{Expect, TokenVerifier};
+
+/// How long requests may take to end once the end is asked for.
+const DRAIN_S: u64 = 5;
+
+/// Where the service listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// The public API.
+    pub public: SocketAddr,
+    /// The internal API.
+    pub internal: SocketAddr,
+}
+
+/// Runs the service until it is told to stop.
+pub fn run(path: &Path) -> ExitCode {
+    foundation::run(Duration::from_secs(20), async move |shutdown| {
+        let config = Config::load(path)?;
+        let outside = real(&config).await?;
+        let addresses = start(config, outside, &shutdown).await?;
+        info!(public = %addresses.public, internal = %addresses.internal, "the cloud controller is ready");
+        Ok(())
+    })
+}
+
+async fn real(config: &Config) -> Result<Outside, Box<dyn Error>> {
+    let clock: Arc<dyn types::Clock> = Arc::new(foundation::SystemClock);
+    let settings = ::bus::Settings {
+        url: config.bus.url.clone(),
+        user: config.bus.user.clone(),
+        password: config.bus.password.expose().to_owned(),
+        ca: config.bus.ca.clone(),
+    };
+    let expect = Expect {
+        issuer: config.uaa.issuer.clone().unwrap_or_else(|| format!("{}/oauth/token", config.urls.uaa)),
+        audiences: vec!["cloud_controller".into()],
+    };
+    let secret = config.uaa.client_secret.clone();
+    Ok(Outside {
+        bus: Bus::connect(&settings).await?,
+        verifier: TokenVerifier::new(&config.uaa.base, &expect, clock.clone())?,
+        identities: Arc::new(uaa_client::Client::new(&config.uaa.base, &config.uaa.client_id, secret, clock.clone())?),
+        clock,
+        rng: foundation::rng(),
+    })
+}
+
+/// Starts the service; returns once it accepts requests on both listeners.
+///
+/// # Errors
+/// When the database, the key, the blob folder, the certificates or a listener cannot be had.
+pub async fn start(config: Config, outside: Outside, shutdown: &Shutdown) -> Result<Addresses, Box<dyn Error>> {
+    let (addresses, _) = start_with_state(config, outside, shutdown).await?;
+    Ok(addresses)
+}
+
+/// As [`start`]; the state is for tests that look inside.
+pub(crate) async fn start_with_state(config: Config, outside: Outside, shutdown: &Shutdown) -> Result<(Addresses, Data<Api>), Box<dyn Error>> {
+    std::fs::create_dir_all(&config.state)?;
+    std::fs::create_dir_all(&config.blobs)?;
+    let vault = Vault::open_key(&config.encryption_key)?;
+    let database = config.database.clone();
+    let store = tokio::task::spawn_blocking(move || Store::open(&database)).await??;
+    let config = Arc::new(config);
+    let api = Data::new(Api {
+        store,
+        blobs: Arc::new(LocalFileSystem::new_with_prefix(&config.blobs)?.with_automatic_cleanup(true)),
+        bus: outside.bus,
+        clock: outside.clock,
+        actual: bus_side::Actual::default(),
+        verifier: outside.verifier,
+        identities: outside.identities,
+        vault,
+        rng: Mutex::new(outside.rng),
+        known_users: Mutex::new(HashSet::new()),
+        config: config.clone(),
+    });
+    let seeded = config.clone();
+    api.write_as_system(move |tx| crate::domain::seed::first_boot(tx, &seeded)).await?;
+    bus_side::follow(&api.bus, &api.actual, shutdown);
+    let addresses = listen(&config, &api, shutdown)?;
+    bus_side::register(&api.bus, format!("api.{}", config.system_domain), addresses.public, shutdown);
+    Ok((addresses, api))
+}
+
+fn listen(config: &Config, api: &Data<Api>, shutdown: &Shutdown) -> Result<Addresses, Box<dyn Error>> {
+    let state = api.clone();
+    let public = HttpServer::new(move || {
+        App::new()
+            .app_data(state.clone())
+            .app_data(PayloadConfig::new(MAX_BODY))
+            .wrap(from_fn(api::around))
+            .wrap(NormalizePath::trim())
+            .configure(routing::public)
+    })
+    .workers(2)
+    .disable_signals()
+    .shutdown_timeout(DRAIN_S)
+    .bind(config.listen)?;
+    let tls = foundation::tls::server(&config.tls)?;
+    let state = api.clone();
+    let internal = HttpServer::new(move || {
+        App::new()
+            .app_data(state.clone())
+            .app_data(PayloadConfig::new(MAX_BODY))
+            .wrap(from_fn(api::around))
+            .configure(routing::internal)
+    })
+    .workers(2)
+    .disable_signals()
+    .shutdown_timeout(DRAIN_S)
+    .on_connect(internal::identify)
+    .bind_rustls_0_23(config.internal_listen, tls)?;
+    let first = |addresses: Vec<SocketAddr>| addresses.first().copied().ok_or("no listener");
+    let addresses = Addresses { public: first(public.addrs())?, internal: first(internal.addrs())? };
+    for server in [public.run(), internal.run()] {
+        let (handle, end) = (server.handle(), shutdown.clone());
+        shutdown.spawn(server);
+        shutdown.spawn(async move {
+            end.requested().await;
+            handle.stop(true).await;
+        });
+    }
+    Ok(addresses)
+}

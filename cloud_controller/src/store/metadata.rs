@@ -1,0 +1,77 @@
+//! Labels and annotations of every kind of resource.
+
+use crate::{
+    domain::Result,
+    store::{
+        Conn,
+        schema::{annotations, labels},
+    },
+};
+use diesel::prelude::*;
+use std::collections::BTreeMap;
+
+/// Labels and annotations of one resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata {
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The metadata of many resources of one kind, in two statements.
+pub fn load(conn: &mut Conn, kind: &str, guids: &[String]) -> Result<BTreeMap<String, Metadata>> {
+    let mut found: BTreeMap<String, Metadata> = BTreeMap::new();
+    if guids.is_empty() {
+        return Ok(found);
+    }
+    let rows: Vec<(String, String, String)> = labels::table
+        .filter(labels::kind.eq(kind).and(labels::resource_guid.eq_any(guids)))
+        .select((labels::resource_guid, labels::key, labels::value))
+        .load(conn)?;
+    for (guid, key, value) in rows {
+        found.entry(guid).or_default().labels.insert(key, value);
+    }
+    let rows: Vec<(String, String, String)> = annotations::table
+        .filter(annotations::kind.eq(kind).and(annotations::resource_guid.eq_any(guids)))
+        .select((annotations::resource_guid, annotations::key, annotations::value))
+        .load(conn)?;
+    for (guid, key, value) in rows {
+        found.entry(guid).or_default().annotations.insert(key, value);
+    }
+    Ok(found)
+}
+
+/// The metadata of one resource.
+pub fn of(conn: &mut Conn, kind: &str, guid: &str) -> Result<Metadata> {
+    Ok(load(conn, kind, &[guid.to_owned()])?.remove(guid).unwrap_or_default())
+}
+
+/// Sets a label, or removes it.
+pub fn set_label(conn: &mut Conn, kind: &str, guid: &str, key: &str, value: Option<&str>) -> Result<()> {
+    let of_key = labels::kind.eq(kind).and(labels::resource_guid.eq(guid)).and(labels::key.eq(key));
+    diesel::delete(labels::table.filter(of_key)).execute(conn)?;
+    if let Some(value) = value {
+        let row = (labels::kind.eq(kind), labels::resource_guid.eq(guid), labels::key.eq(key), labels::value.eq(value));
+        diesel::insert_into(labels::table).values(row).execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Sets an annotation, or removes it.
+pub fn set_annotation(conn: &mut Conn, kind: &str, guid: &str, key: &str, value: Option<&str>) -> Result<()> {
+    let of_key = annotations::kind.eq(kind).and(annotations::resource_guid.eq(guid)).and(annotations::key.eq(key));
+    diesel::delete(annotations::table.filter(of_key)).execute(conn)?;
+    if let Some(value) = value {
+        let row =
+            (annotations::kind.eq(kind), annotations::resource_guid.eq(guid), annotations::key.eq(key), annotations::value.eq(value));
+        diesel::insert_into(annotations::table).values(row).execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Removes all metadata of these resources; for when they are deleted.
+pub fn forget(conn: &mut Conn, kind: &str, guids: &[String]) -> Result<()> {
+    diesel::delete(labels::table.filter(labels::kind.eq(kind).and(labels::resource_guid.eq_any(guids)))).execute(conn)?;
+    let of_these = annotations::kind.eq(kind).and(annotations::resource_guid.eq_any(guids));
+    diesel::delete(annotations::table.filter(of_these)).execute(conn)?;
+    Ok(())
+}

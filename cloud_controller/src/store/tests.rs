@@ -1,0 +1,1 @@
+//! The store's test list, run on SQLite and on PostgreSQL.
