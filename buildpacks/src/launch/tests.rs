@@ -49,7 +49,7 @@ fn home() -> (tempfile::TempDir, PathBuf) {
     {
         let path = dir.path().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, format!("export ORDER=$ORDER{name}\n")).unwrap();
+        fs::write(path, format!("export ORDER=${{ORDER}}{name}\n")).unwrap();
     }
     (dir, app)
 }
