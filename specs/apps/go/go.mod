@@ -1,0 +1,3 @@
+module example.org/go-sample
+
+go 1.24

@@ -1,0 +1,5 @@
+module Greeting
+  def self.text
+    "Hello from Ruby\n"
+  end
+end
