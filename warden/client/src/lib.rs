@@ -6,11 +6,13 @@
 //! - [`spec`]: what a container should be.
 //! - [`protocol`]: requests, answers, events.
 //! - [`frame`]: messages on a stream, for both ends.
+//! - [`shim`]: between the daemon and its shims.
 //! - [`client`]: [`Client`], one method a request.
 
 pub mod client;
 pub mod frame;
 pub mod protocol;
+pub mod shim;
 pub mod spec;
 
 pub use client::{Capacity, Client, Error, Events, Streams};

@@ -1,2 +1,0 @@
-//! One small process beside every container.
-fn main() {}

@@ -1,0 +1,187 @@
+//! The OCI description of a container, built from nothing: defaults of libraries grant too much.
+
+use crate::rootfs::{Rootfs, hostname};
+use serde_json::{Value, json};
+use warden_client::shim::{ID_RANGE, Launch};
+
+/// What root inside may do, beyond owning its files. `vcap` has none of it.
+const CAPABILITIES: [&str; 8] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETGID",
+    "CAP_SETUID",
+];
+
+/// Kernel files that tell about the host or other tenants.
+const MASKED: [&str; 17] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/sysrq-trigger",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/fs/selinux",
+    "/sys/kernel",
+];
+
+const READ_ONLY: [&str; 4] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
+
+/// Builds the description.
+pub(crate) fn describe(launch: &Launch, rootfs: &Rootfs, unified: bool) -> Value {
+    let ids = json!([{"containerID": 0, "hostID": launch.id_base, "size": ID_RANGE}]);
+    let capabilities = json!(CAPABILITIES);
+    let namespaces = ["user", "pid", "mount", "network", "ipc", "uts", "cgroup"].map(|kind| json!({"type": kind}));
+    json!({
+        "ociVersion": "1.0.2",
+        "hostname": hostname(&launch.spec.handle),
+        "root": {"path": rootfs.root, "readonly": false},
+        "process": {
+            "user": {"uid": 0, "gid": 0},
+            "args": ["warden_init"],
+            "env": [],
+            "cwd": "/",
+            "terminal": false,
+            "noNewPrivileges": true,
+            "capabilities": {
+                "bounding": capabilities,
+                "effective": capabilities,
+                "permitted": capabilities,
+                "inheritable": [],
+                "ambient": [],
+            },
+            "rlimits": [
+                {"type": "RLIMIT_NOFILE", "hard": launch.spec.limits.nofile, "soft": launch.spec.limits.nofile},
+                {"type": "RLIMIT_CORE", "hard": 0, "soft": 0},
+            ],
+        },
+        "mounts": mounts(launch, rootfs),
+        "linux": {
+            "namespaces": namespaces,
+            "uidMappings": ids,
+            "gidMappings": ids,
+            "cgroupsPath": launch.cgroup,
+            "resources": resources(launch, unified),
+            "sysctl": {
+                "net.ipv6.conf.all.disable_ipv6": "1",
+                "net.ipv6.conf.default.disable_ipv6": "1",
+            },
+            "rootfsPropagation": "private",
+            "maskedPaths": MASKED,
+            "readonlyPaths": READ_ONLY,
+            "seccomp": seccomp(),
+        },
+    })
+}
+
+fn mounts(launch: &Launch, rootfs: &Rootfs) -> Value {
+    let mut mounts = vec![
+        json!({"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]}),
+        json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+               "options": ["nosuid", "noexec", "strictatime", "mode=755", "size=64k"]}),
+        json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+               "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]}),
+        json!({"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+               "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=64m"]}),
+        json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]}),
+        json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}),
+        json!({"destination": "/sys/fs/cgroup", "type": "bind", "source": rootfs.cgroups,
+               "options": ["rbind", "ro", "nosuid", "noexec", "nodev"]}),
+    ];
+    for (bind, source) in launch.spec.mounts.iter().zip(&rootfs.binds) {
+        let access = if bind.read_only { "ro" } else { "rw" };
+        mounts.push(json!({"destination": bind.destination, "type": "bind", "source": source,
+                           "options": ["bind", access, "nosuid", "nodev"]}));
+    }
+    Value::Array(mounts)
+}
+
+fn resources(launch: &Launch, unified: bool) -> Value {
+    let limits = &launch.spec.limits;
+    let mut cpu = json!({"shares": limits.cpu_shares});
+    if let Some(thousandths) = limits.cpu_quota_millis {
+        cpu["quota"] = json!(thousandths.saturating_mul(100));
+        cpu["period"] = json!(100_000);
+    }
+    let mut memory = json!({"limit": limits.memory_bytes});
+    // Memory and swap together have one limit; without swap accounting in the kernel there is no such file to write.
+    if unified || std::path::Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists() {
+        memory["swap"] = json!(limits.memory_bytes);
+    }
+    let mut resources = json!({
+        "memory": memory,
+        "cpu": cpu,
+        "pids": {"limit": limits.pids},
+        "devices": [{"allow": false, "access": "rwm"}],
+    });
+    if unified {
+        resources["unified"] = json!({"memory.oom.group": "1"});
+    }
+    resources
+}
+
+/// The default profile, without 32-bit calls and with few socket families.
+fn seccomp() -> Value {
+    let names: Vec<&str> = include_str!("seccomp.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .flat_map(str::split_whitespace)
+        .collect();
+    let mut rules = vec![json!({"names": names, "action": "SCMP_ACT_ALLOW"})];
+    let equal = |index: u32, value: u64| json!({"index": index, "value": value, "op": "SCMP_CMP_EQ"});
+    for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
+        rules.push(json!({"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [equal(0, family.unsigned_abs().into())]}));
+    }
+    // Of netlink only the list of addresses and routes, which resolvers read.
+    let netlink = [equal(0, libc::AF_NETLINK.unsigned_abs().into()), equal(2, libc::NETLINK_ROUTE.unsigned_abs().into())];
+    rules.push(json!({"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": netlink}));
+    for persona in [0, 0x8, 0x2_0000, 0x2_0008, 0xFFFF_FFFF] {
+        rules.push(json!({"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [equal(0, persona)]}));
+    }
+    // No new namespaces. `clone3` hides its flags behind a pointer: told that there is no such call, libraries fall back to `clone`.
+    let no_namespaces = json!({"index": 0, "value": 0x7E02_0000u32, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"});
+    rules.push(json!({"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [no_namespaces]}));
+    rules.push(json!({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": libc::ENOSYS}));
+    json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": libc::EPERM,
+        "architectures": ["SCMP_ARCH_X86_64"],
+        "syscalls": rules,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filter_names_no_call_twice_and_none_of_the_dangerous_ones() {
+        let filter = seccomp();
+        let mut names: Vec<&str> = filter["syscalls"][0]["names"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+        let closed = [
+            "socket", "clone", "clone3", "bpf", "io_uring_setup", "userfaultfd", "perf_event_open", "open_by_handle_at",
+            "kexec_load", "init_module", "quotactl", "swapon", "syslog", "settimeofday", "reboot", "acct", "mount", "umount2",
+            "pivot_root", "chroot", "fsopen", "open_tree", "move_mount", "mount_setattr", "unshare", "setns", "keyctl", "add_key",
+            "request_key", "personality",
+        ];
+        for call in closed {
+            assert!(!names.contains(&call), "{call}");
+        }
+    }
+}
