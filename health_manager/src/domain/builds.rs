@@ -200,10 +200,8 @@ impl Core {
 
     fn did_not_take_work(&self, dea: DeaId, id: BuildId, asked: Timestamp, now: Timestamp) -> bool {
         let Some(dea) = self.fleet.deas.get(&dea) else { return true };
-        let told_without = dea
-            .last
-            .as_ref()
-            .is_some_and(|beat| beat.at > asked + Duration::from_secs(6) && !beat.works.contains(&id.uuid()));
+        let told_without =
+            dea.last.as_ref().is_some_and(|beat| beat.at > asked + Duration::from_secs(6) && !beat.works.contains(&id.uuid()));
         told_without || dea.silent || now.since(asked) >= Duration::from_secs(60)
     }
 

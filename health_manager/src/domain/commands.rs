@@ -255,9 +255,10 @@ impl Core {
     /// over the same revision, and only one can claim it.
     fn did_not_take(&self, dea: DeaId, instance: InstanceId, asked: Timestamp, now: Timestamp) -> bool {
         let Some(dea) = self.fleet.deas.get(&dea) else { return true };
-        let told_without = dea.last.as_ref().is_some_and(|beat| {
-            beat.at > asked + Duration::from_secs(6) && !beat.instances.contains_key(&instance)
-        });
+        let told_without = dea
+            .last
+            .as_ref()
+            .is_some_and(|beat| beat.at > asked + Duration::from_secs(6) && !beat.instances.contains_key(&instance));
         told_without || dea.silent || now.since(asked) >= Duration::from_secs(60)
     }
 }

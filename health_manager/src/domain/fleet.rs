@@ -325,7 +325,8 @@ impl Fleet {
         if let Some(reason) = refused.values().next_back() {
             return no_place(format!("refused: {reason}"), NoPlaceKind::NobodyToAsk);
         }
-        let why = format!("InsufficientResources: no DEA has both {} of memory and {disk_mb} MB of disk free", MemoryMb(memory_mb));
+        let why =
+            format!("InsufficientResources: no DEA has both {} of memory and {disk_mb} MB of disk free", MemoryMb(memory_mb));
         no_place(why, NoPlaceKind::NothingFree)
     }
 }

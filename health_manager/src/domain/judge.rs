@@ -192,7 +192,8 @@ impl Core {
                 let dea = dea.filter(|dea| !dea.silent && !dea.evacuating())?;
                 let beat = dea.last.as_ref()?;
                 let well = beat.instances.get(&predecessor.instance) == Some(&InstanceState::Running);
-                if !fresh || !well {
+                let old = now.since(beat.at) > Duration::from_secs(15);
+                if !fresh || !well || old {
                     return None;
                 }
                 let back = Holder { state: InstanceState::Running, ..predecessor.clone() };
@@ -240,7 +241,8 @@ impl Core {
     /// answer got lost): then it is given time to claim it again.
     fn start_unless_held(&self, id: SlotId, now: Timestamp) -> Decision {
         let vacated = self.vacated.get(&id).copied();
-        let all = (id, DeaId::from(Uuid::nil()), InstanceId::from(Uuid::nil()))..=(id, DeaId::from(Uuid::max()), InstanceId::from(Uuid::max()));
+        let all = (id, DeaId::from(Uuid::nil()), InstanceId::from(Uuid::nil()))
+            ..=(id, DeaId::from(Uuid::max()), InstanceId::from(Uuid::max()));
         let mut holds = self.orphans_of.range(all).filter(|(_, dea, instance)| {
             let beat = self.fleet.deas.get(dea).and_then(|dea| dea.last.as_ref()).map(|beat| beat.at);
             let live = self.orphans.get(&(*dea, *instance)).is_some_and(|orphan| orphan.live);
@@ -253,7 +255,8 @@ impl Core {
     fn vanished(&self, holder: &Holder, told: Timestamp) -> bool {
         let Some(dea) = self.fleet.deas.get(&holder.dea).filter(|dea| !dea.silent) else { return false };
         let lacks = |beat: &Option<super::fleet::Beat>| {
-            beat.as_ref().is_some_and(|beat| beat.at > told + Duration::from_secs(1) && !beat.instances.contains_key(&holder.instance))
+            beat.as_ref()
+                .is_some_and(|beat| beat.at > told + Duration::from_secs(1) && !beat.instances.contains_key(&holder.instance))
         };
         lacks(&dea.last) && lacks(&dea.previous)
     }

@@ -77,6 +77,11 @@ impl Leadership {
         {
             self.role = Role::Follower { displaced: own };
         }
+        // News of an older revision than our own write, still on their way: the next renewal must not build on them.
+        let late = matches!(self.role, Role::Leader { .. }) && self.seen.as_ref().is_some_and(|seen| revision < seen.revision);
+        if late {
+            return;
+        }
         let changed = self.seen.as_ref().is_none_or(|seen| seen.revision != revision);
         if changed {
             self.seen = Some(Seen { lease, revision, since: now });

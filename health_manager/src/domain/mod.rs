@@ -310,6 +310,8 @@ struct Orphan {
 const STOOD_STILL: Duration = Duration::from_secs(5);
 /// A watch that survives a break of the bus says nothing of it; it finds the break within two of its own heartbeats.
 const CATCH_UP: Duration = Duration::from_secs(10);
+/// After being asked, all DEAs speak within this time.
+const HEAR_ALL: Duration = Duration::from_millis(300);
 const FULL_PASS: Duration = Duration::from_secs(30);
 const ORPHAN_GRACE: Duration = Duration::from_secs(25);
 const UNKNOWN_GRACE: Duration = Duration::from_secs(600);
@@ -360,7 +362,9 @@ impl Core {
 
     /// True while stops are allowed.
     pub fn is_fresh(&self, now: Timestamp) -> bool {
-        self.acting(now).is_some() && now >= self.catching_up && self.desired_at.is_some_and(|at| now.since(at) <= self.settings.desired_fresh)
+        self.acting(now).is_some()
+            && now >= self.catching_up
+            && self.desired_at.is_some_and(|at| now.since(at) <= self.settings.desired_fresh)
     }
 
     /// How many processes were judged since the start: what work costs, apart from time.
@@ -428,7 +432,9 @@ impl Core {
 
     /// The fencing number, if anything may be done at all.
     fn acting(&self, now: Timestamp) -> Option<u64> {
-        self.leadership.fence(now).filter(|_| self.bus_up && self.claims_synced)
+        // Who acts on the first voice heard places everything there.
+        let heard = now.since(self.fleet.listening_since()) >= HEAR_ALL;
+        self.leadership.fence(now).filter(|_| self.bus_up && self.claims_synced && heard)
     }
 
     /// A gate that opened concerns every process.
@@ -557,10 +563,13 @@ impl Core {
         for instance in gone {
             self.no_orphan(beat.dea, instance);
         }
-        // What it should hold and does not tell: judged now, decided once a second heartbeat agrees.
+        // What it should hold and does not tell is judged now, and decided once a second heartbeat agrees. What it tells
+        // again after a silence it may take back.
         for (version, index) in self.holdings.get(&beat.dea).into_iter().flatten() {
-            let named = self.slot((*version, *index)).into_iter().flat_map(|slot| slot.holders_on(beat.dea));
-            if named.into_iter().any(|holder| !told.contains(&holder.instance)) {
+            let Some(slot) = self.slot((*version, *index)) else { continue };
+            let missed = slot.holders_on(beat.dea).any(|holder| !told.contains(&holder.instance));
+            let returned = slot.record.predecessor.as_ref().is_some_and(|holder| holder.dea == beat.dea);
+            if missed || returned {
                 self.dirty.extend(self.versions.get(version));
             }
         }
@@ -618,6 +627,16 @@ impl Core {
         }
         let unknown = self.processes.values().filter(|process| !process.is_known()).count();
         unknown <= 5.max(self.processes.len() / 5)
+    }
+
+    /// Everything about one slot, for a failing test.
+    #[cfg(test)]
+    fn explain(&self, slot: SlotId) -> String {
+        let process = self.versions.get(&slot.0);
+        let deas = &self.fleet.deas;
+        let orphans: Vec<_> = self.orphans.iter().filter(|(_, orphan)| orphan.slot == slot).collect();
+        let known = process.and_then(|process| self.processes.get(process));
+        format!("pending {:?} orphans {orphans:?} known {known:?} deas {deas:?}", self.pending.get(&slot))
     }
 
     fn check(&self) {

@@ -81,6 +81,7 @@ impl Bench {
             }
         }
         assert!(bench.core.leads(bench.now));
+        bench.now = bench.now + Duration::from_secs(1);
         bench
     }
 
@@ -361,6 +362,7 @@ fn an_instance_that_two_heartbeats_do_not_mention_is_gone() {
     bench.synced();
     let effects = bench.pass(5, &[101], &[beat(101, &[])]);
     assert_eq!(effects, []);
+    assert_eq!(bench.pass(2, &[101], &[beat(101, &[])]), [], "one alone may have crossed the claim on its way");
     let written = writes(&bench.pass(2, &[101], &[beat(101, &[])]));
     assert_eq!(written[0].owner, None);
     assert_eq!(starts(&bench.told(written[0].clone(), 6)).len(), 1);

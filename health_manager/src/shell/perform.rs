@@ -90,7 +90,11 @@ impl Inner {
             Effect::FailBuild { build, id, message } => Some(self.fail_build(build, id, message).await),
             Effect::Lease { lease, revision } => {
                 let outcome = self.write_lease(&lease, revision).await;
-                Some(Input::LeaseWrote { lease, outcome })
+                let _ = self.inputs.send(Input::LeaseWrote { lease, outcome }).await;
+                if outcome == Written::Conflict {
+                    self.read_lease().await;
+                }
+                None
             }
             Effect::Locate => {
                 // Lost if it fails: they speak by themselves every few seconds.
@@ -107,6 +111,19 @@ impl Inner {
     async fn write(&self, record: InstanceRecord, revision: u64) -> Written {
         let key = instance_key(record.version, record.index);
         put(self.claims().await, &key, &record, revision).await
+    }
+
+    /// After a lost race: the rules learn what is there even if the watch told it before they would listen.
+    async fn read_lease(&self) {
+        let leases = self.leases.get_or_init(|| listen::bucket(&self.outside.bus, LEASES)).await;
+        let found = match leases.get(HEALTH_MANAGER_LEASE).await {
+            Ok(Some(entry)) => entry.read().ok().map(|lease| (Some(lease), entry.revision)),
+            Ok(None) => Some((None, 0)),
+            Err(_) => None,
+        };
+        if let Some((lease, revision)) = found {
+            let _ = self.inputs.send(Input::Lease { lease, revision }).await;
+        }
     }
 
     async fn write_lease(&self, lease: &Lease, revision: u64) -> Written {

@@ -202,7 +202,10 @@ impl World {
             Effect::Stop { stop, .. } => {
                 assert!(self.core.is_fresh(self.now), "seed={seed}: a stop on stale state");
                 let owns = |(record, _): &&(InstanceRecord, u64)| {
-                    record.owner.as_ref().is_some_and(|owner| owner.instance == stop.instance && owner.state == InstanceState::Running)
+                    record
+                        .owner
+                        .as_ref()
+                        .is_some_and(|owner| owner.instance == stop.instance && owner.state == InstanceState::Running)
                 };
                 if let Some((record, _)) = self.bucket.values().find(owns) {
                     let slot = (record.version, record.index);
@@ -220,7 +223,9 @@ impl World {
         match effect {
             Effect::Start { dea, start } if self.chance(25) || !self.reaches(dea) => self.unknown_start(dea, &start),
             Effect::Start { dea, start } => self.later(delay, Event::Start(life, dea, start)),
-            Effect::Stop { dea, stop } if self.reaches(dea) && !self.chance(25) => self.later(delay, Event::Stop(life, dea, stop)),
+            Effect::Stop { dea, stop } if self.reaches(dea) && !self.chance(25) => {
+                self.later(delay, Event::Stop(life, dea, stop))
+            }
             Effect::Stop { stop, .. } => {
                 let input = Input::Stopped { instance: stop.instance, outcome: Outcome::Unknown };
                 self.later(Duration::from_secs(5), Event::Hear(life, Box::new(input)));
@@ -289,6 +294,9 @@ impl World {
                 let outcome = if known == revision {
                     self.revision += 1;
                     self.lease = Some((lease.clone(), self.revision));
+                    let news = Input::Lease { lease: Some(lease.clone()), revision: self.revision };
+                    let delay = self.delay();
+                    self.later(delay, Event::Hear(self.life, Box::new(news)));
                     Written::Yes(self.revision)
                 } else {
                     Written::Conflict
@@ -309,11 +317,8 @@ impl World {
         }
         let slot = (start.version, start.index);
         let used: u32 = self.nodes[&dea].instances.values().map(|held| held.start.memory_mb).sum();
-        let outcome = if used + start.memory_mb > MEMORY {
-            Outcome::Refused("no memory".into())
-        } else {
-            self.claim(dea, slot, &start)
-        };
+        let outcome =
+            if used + start.memory_mb > MEMORY { Outcome::Refused("no memory".into()) } else { self.claim(dea, slot, &start) };
         if outcome == Outcome::Accepted {
             let running = Running { start: start.clone(), state: InstanceState::Starting, since: self.now };
             self.node(dea).instances.insert(start.instance, running);
@@ -355,7 +360,9 @@ impl World {
                 let seed = self.seed;
                 if let Some(owner) = old_owner.filter(|owner| owner.state == InstanceState::Running) {
                     let node = &self.nodes[&owner.dea];
-                    let well = node.up && node.cut_until + Duration::from_secs(1) < self.now && node.instances.contains_key(&owner.instance);
+                    let well = node.up
+                        && node.cut_until + Duration::from_secs(1) < self.now
+                        && node.instances.contains_key(&owner.instance);
                     // It may have come back between the decision and the claim.
                     let long_well = well && self.now.since(node.cut_until) > Duration::from_secs(12);
                     assert!(!long_well, "seed={seed} at {:?}: a second owner beside one that is well", self.now);
@@ -527,8 +534,12 @@ impl World {
     fn dea_rounds(&mut self) {
         let deas: Vec<DeaId> = self.nodes.keys().copied().filter(|dea| self.reaches(*dea)).collect();
         for dea in deas {
-            let all: Vec<InstanceId> =
-                self.nodes[&dea].instances.iter().filter(|(_, held)| held.state != InstanceState::Stopping).map(|(id, _)| *id).collect();
+            let all: Vec<InstanceId> = self.nodes[&dea]
+                .instances
+                .iter()
+                .filter(|(_, held)| held.state != InstanceState::Stopping)
+                .map(|(id, _)| *id)
+                .collect();
             all.into_iter().for_each(|instance| self.assert_claim(dea, instance));
         }
     }
@@ -592,7 +603,12 @@ impl World {
         let missing: Vec<&SlotId> = wanted.iter().filter(|slot| !running.contains_key(slot)).collect();
         for slot in &missing {
             let told = self.bucket.get(slot).and_then(|(record, _)| record.unplaced.clone());
-            assert!(told.is_some(), "seed={seed}: {slot:?} is missing without a reason: {:?}", self.bucket.get(slot));
+            assert!(
+                told.is_some(),
+                "seed={seed}: {slot:?} is missing without a reason: {:?} {}",
+                self.bucket.get(slot),
+                self.core.explain(**slot)
+            );
         }
         for (slot, count) in &running {
             assert!(wanted.contains(slot), "seed={seed}: {slot:?} runs and is not wanted");
