@@ -1,3 +1,4 @@
+DROP TABLE versions;
 DROP TABLE resources;
 DROP TABLE buildpacks;
 DROP TABLE droplets;

@@ -74,6 +74,8 @@ CREATE TABLE packages (
 );
 CREATE INDEX packages_app ON packages (app_guid, created_at);
 
+-- `droplet_guid`: the droplet that it makes; its row appears with the end of the build. `env` is a sealed JSON object: variables
+-- of this build alone. `skip_detect`: the user chose the buildpacks.
 CREATE TABLE builds (
     guid TEXT PRIMARY KEY NOT NULL,
     created_at BIGINT NOT NULL,
@@ -93,7 +95,9 @@ CREATE TABLE builds (
     user_name TEXT NOT NULL,
     user_email TEXT NOT NULL,
     droplet_sha256 TEXT,
-    droplet_size_bytes BIGINT
+    droplet_size_bytes BIGINT,
+    env BYTEA,
+    skip_detect BOOLEAN NOT NULL
 );
 CREATE INDEX builds_app ON builds (app_guid, created_at);
 CREATE INDEX builds_state ON builds (state);
@@ -149,3 +153,17 @@ CREATE TABLE resources (
     PRIMARY KEY (space_guid, sha1, size_bytes)
 );
 CREATE INDEX resources_used ON resources (used_at);
+
+-- What a start fixed: instances of a version are started with these values however often they crash, whatever the app's
+-- settings say meanwhile. One row for each process that should run. `spec` is a sealed JSON object.
+CREATE TABLE versions (
+    process_guid TEXT PRIMARY KEY NOT NULL REFERENCES processes (guid) ON DELETE CASCADE,
+    version TEXT NOT NULL UNIQUE,
+    created_at BIGINT NOT NULL,
+    droplet_guid TEXT NOT NULL,
+    memory_mb INTEGER NOT NULL,
+    disk_mb INTEGER NOT NULL,
+    stack TEXT NOT NULL,
+    spec BYTEA NOT NULL
+);
+CREATE INDEX versions_droplet ON versions (droplet_guid);

@@ -8,14 +8,14 @@ use crate::{
         metadata::MetadataChange,
         policy::Policy,
         process::{Check, WEB},
-        quota, running, taken,
+        quota, running, taken, unmap,
     },
     store::{
         apps::{self, App},
         buildpacks, builds, droplets, feed, garbage, metadata as metadata_store, packages,
         processes::{self, Process},
         query::key,
-        unmap, versions,
+        versions,
     },
 };
 use cloud_controller_client::Desired;
@@ -192,7 +192,8 @@ pub fn set_lifecycle(tx: &mut Tx<'_>, policy: &Policy, app: &mut App, change: &L
     if let Some(stack) = &change.stack {
         let name = stack.clone().unwrap_or_else(|| policy.default_stack.clone());
         if app.stack.as_deref() != Some(&name) || new {
-            check_stack(tx, &name, has_builds(tx, app)?)?;
+            let was_built = has_builds(tx, app)?;
+            check_stack(tx, &name, was_built)?;
         }
         app.stack = Some(name);
     }

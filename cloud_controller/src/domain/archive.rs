@@ -14,7 +14,7 @@ use std::{
     io::{self, BufReader, BufWriter, Read, Seek, Write},
     path::Path,
 };
-use zip::{CompressionMethod, ZipArchive, ZipWriter, read::ZipIterable, result::ZipError, write::SimpleFileOptions};
+use zip::{CompressionMethod, ZipArchive, ZipWriter, result::ZipError, write::SimpleFileOptions};
 
 /// How much an archive may hold.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 200_000, unpacked_bytes: 4 << 30, ratio: 200 }
+        Self { entries: 100_000, unpacked_bytes: 4 << 30, ratio: 200 }
     }
 }
 
@@ -150,11 +150,16 @@ const TYPE_LINK: u32 = 0o120_000;
 pub fn check(path: &Path, limits: Limits) -> Result<Checked, ArchiveError> {
     let packed = std::fs::metadata(path)?.len();
     let open = || File::open(path).map(|file| BufReader::with_capacity(64 << 10, file));
-    let count = ZipIterable::try_new(open()?, zip::read::Config::default()).map_err(broken)?.len();
+    // The library keeps all entries in memory: see first that there cannot be millions of them.
+    let headers = if packed / SMALLEST_HEADER > SPARE_HEADERS * limits.entries as u64 { count_headers(open()?)? } else { 0 };
+    if headers > SPARE_HEADERS * limits.entries as u64 {
+        return Err(refused(format!("The zip file has more than {} entries", limits.entries)));
+    }
+    let mut archive = ZipArchive::new(open()?).map_err(broken)?;
+    let count = archive.len();
     if count > limits.entries {
         return Err(refused(format!("The zip file has {count} entries; at most {} are allowed", limits.entries)));
     }
-    let mut archive = ZipArchive::new(open()?).map_err(broken)?;
     archive.validate_header_consistency().map_err(broken)?;
     if archive.offset() != 0 {
         return Err(refused("The zip file has foreign bytes before its first entry"));
@@ -174,6 +179,25 @@ pub fn check(path: &Path, limits: Limits) -> Result<Checked, ArchiveError> {
     }
     check_tree(names.iter())?;
     Ok(Checked { archive, names, poolable, unpacked })
+}
+
+/// The least that an entry takes in an archive's directory.
+const SMALLEST_HEADER: u64 = 46;
+/// Archives inside of archives look like entries too, where they are not packed again.
+const SPARE_HEADERS: u64 = 4;
+
+fn count_headers(mut file: impl Read) -> Result<u64, ArchiveError> {
+    let (mut count, mut last, mut block) = (0, 0_u32, vec![0; 64 << 10]);
+    loop {
+        let size = file.read(&mut block)?;
+        if size == 0 {
+            return Ok(count);
+        }
+        for byte in &block[..size] {
+            last = last << 8 | u32::from(*byte);
+            count += u64::from(last == u32::from_be_bytes(*b"PK\x01\x02"));
+        }
+    }
 }
 
 fn read_entry(

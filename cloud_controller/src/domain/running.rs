@@ -13,7 +13,7 @@ use crate::{
     store::{
         apps::App,
         droplets::{self, Droplet},
-        feed, mapped,
+        env_group, feed, mapped,
         processes::{self, Process},
         versions::{self, Version},
     },
@@ -78,7 +78,7 @@ fn launch_process(tx: &mut Tx<'_>, policy: &Policy, scope: &Scope, app: &App, dr
         memory_mb: process.memory(),
         disk_mb: process.disk(),
     };
-    let group = env_group(tx, "running")?;
+    let group = env_group::vars(tx, "running")?;
     let own = app_env(tx, app)?;
     let fixed = Fixed {
         app_name: app.name.clone(),

@@ -11,7 +11,7 @@ use crate::{
 use diesel::prelude::*;
 
 /// The kind under which labels and annotations of buildpacks are kept.
-pub const KIND: &str = "buildpack";
+pub const KIND: &str = "buildpacks";
 
 /// A buildpack as the table has it.
 #[derive(Clone, Debug, Queryable, Insertable, Selectable, AsChangeset)]

@@ -11,7 +11,7 @@ use crate::{
 use diesel::prelude::*;
 
 /// The kind under which labels and annotations of builds are kept.
-pub const KIND: &str = "build";
+pub const KIND: &str = "builds";
 
 /// A build as the table has it.
 #[derive(Clone, Debug, Queryable, Insertable, Selectable, AsChangeset)]

@@ -12,7 +12,7 @@ use diesel::prelude::*;
 use std::collections::BTreeMap;
 
 /// The kind under which labels and annotations of droplets are kept.
-pub const KIND: &str = "droplet";
+pub const KIND: &str = "droplets";
 
 /// A droplet as the table has it.
 #[derive(Clone, Debug, Queryable, Insertable, Selectable, AsChangeset)]

@@ -11,7 +11,7 @@ use crate::{
 use diesel::prelude::*;
 
 /// The kind under which labels and annotations of packages are kept.
-pub const KIND: &str = "package";
+pub const KIND: &str = "packages";
 
 /// A package as the table has it.
 #[derive(Clone, Debug, Queryable, Insertable, Selectable, AsChangeset)]

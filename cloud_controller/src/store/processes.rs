@@ -11,7 +11,7 @@ use crate::{
 use diesel::prelude::*;
 
 /// The kind under which labels and annotations of processes are kept.
-pub const KIND: &str = "process";
+pub const KIND: &str = "processes";
 
 /// A process as the table has it.
 #[derive(Clone, Debug, Queryable, Insertable, Selectable, AsChangeset)]

@@ -217,6 +217,7 @@ fn a71_bombs_are_refused_while_they_are_read() {
     let many = zip(|zip| (0..50).for_each(|n| zip.start_file(format!("f{n}"), options(0o644)).unwrap()));
     let few = Limits { entries: 49, ..Limits::default() };
     assert!(matches!(check_with(&many, few), Err(ArchiveError::Refused(text)) if text.contains("50 entries")));
+    assert_eq!(count_headers(many.as_slice()).unwrap(), 50);
     let overlapping = zip(|zip| {
         file("a", "some content that is used twice")(zip);
         zip.shallow_copy_file("a", "b").unwrap();

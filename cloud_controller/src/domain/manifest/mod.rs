@@ -1,7 +1,7 @@
 //! Manifests: YAML in, a checked description of apps out; what an app looks like as a manifest; and the difference of both.
 //!
 //! - [`parse`]: YAML with limits, into values.
-//! - [`check`]: values into [`AppManifest`]s, with every broken rule said at once.
+//! - [`check`]: values into [`check::AppManifest`]s, with every broken rule said at once.
 //! - [`diff`]: what applying a manifest would change.
 //! - [`render`]: an app as a manifest.
 //!
@@ -12,8 +12,6 @@ pub mod check;
 pub mod diff;
 pub mod parse;
 pub mod render;
-
-pub use check::{AppManifest, ProcessManifest, RouteManifest};
 
 /// Why a manifest is refused before anything happens.
 #[derive(Clone, Debug, PartialEq, Eq)]

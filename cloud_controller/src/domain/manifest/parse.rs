@@ -19,7 +19,7 @@ pub fn parse(body: &[u8]) -> Result<Vec<Map<String, Value>>, Refused> {
     }
     let text = std::str::from_utf8(body).map_err(|_| Refused::Bad("Manifest contains invalid UTF-8".into()))?;
     let options = serde_saphyr::options! {
-        budget: Some(serde_saphyr::budget! {
+        budget: serde_saphyr::budget! {
             max_aliases: 0,
             max_anchors: 0,
             max_depth: MAX_DEPTH,
@@ -27,7 +27,7 @@ pub fn parse(body: &[u8]) -> Result<Vec<Map<String, Value>>, Refused> {
             max_events: MAX_NODES * 3,
             max_merge_keys: 0,
             max_documents: 1,
-        }),
+        },
         with_snippet: false,
         reject_unsupported_tags: true,
     };

@@ -1,3 +1,0 @@
-ALTER TABLE builds DROP COLUMN skip_detect;
-ALTER TABLE builds DROP COLUMN env;
-DROP TABLE versions;
