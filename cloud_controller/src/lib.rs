@@ -8,6 +8,7 @@
 //! - `api`: HTTP, one file per resource; `api/error.rs` alone knows status codes; `api/internal` is the listener with mutual TLS.
 //! - `domain`: rules and operations; who is calling is an argument of everything.
 //! - `store`: tables and queries by aggregate, the same on SQLite and PostgreSQL.
+//! - `blobs`: packages, droplets, buildpacks.
 //! - `bus`: what is heard (claims, heartbeats) and told (hints, route registration).
 //! - `reconcile`: periodic jobs.
 #![expect(unreachable_pub, reason = "`pub` inside the private modules means: for the rest of this crate")]
@@ -16,6 +17,7 @@ pub mod config;
 pub mod outside;
 
 mod api;
+mod blobs;
 mod bus;
 mod domain;
 mod reconcile;

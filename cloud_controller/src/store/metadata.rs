@@ -75,3 +75,26 @@ pub fn forget(conn: &mut Conn, kind: &str, guids: &[String]) -> Result<()> {
     diesel::delete(annotations::table.filter(of_these)).execute(conn)?;
     Ok(())
 }
+
+/// A row with its metadata.
+#[derive(Clone, Debug)]
+pub struct Described<T> {
+    pub row: T,
+    pub metadata: Metadata,
+}
+
+/// Adds the metadata to rows, in two statements.
+pub fn describe<T>(conn: &mut Conn, kind: &str, rows: Vec<T>, guid: impl Fn(&T) -> &str) -> Result<Vec<Described<T>>> {
+    let guids: Vec<String> = rows.iter().map(|row| guid(row).to_owned()).collect();
+    let mut all = load(conn, kind, &guids)?;
+    let with = |row: T| {
+        let metadata = all.remove(guid(&row)).unwrap_or_default();
+        Described { row, metadata }
+    };
+    Ok(rows.into_iter().map(with).collect())
+}
+
+/// Adds the metadata to one row.
+pub fn describe_one<T>(conn: &mut Conn, kind: &str, row: T, guid: &str) -> Result<Described<T>> {
+    Ok(Described { metadata: of(conn, kind, guid)?, row })
+}

@@ -1,14 +1,21 @@
 //! Organizations.
 
 use crate::{
-    domain::Result,
-    store::{Conn, schema::orgs},
+    domain::{Access, Result},
+    store::{
+        Conn, Db,
+        query::{self, List, Listed},
+        schema::orgs,
+    },
 };
 use diesel::prelude::*;
 
+/// The kind under which their metadata is kept.
+pub const KIND: &str = "orgs";
+
 /// An organization as the table has it.
-#[derive(Clone, Debug, Queryable, Insertable, Selectable)]
-#[diesel(table_name = orgs)]
+#[derive(Clone, Debug, Queryable, Insertable, Selectable, AsChangeset)]
+#[diesel(table_name = orgs, primary_key(guid))]
 pub struct Org {
     pub guid: String,
     pub created_at: i64,
@@ -20,6 +27,22 @@ pub struct Org {
     pub quota_guid: String,
 }
 
+/// Adds an organization; the name is a unique key.
+pub fn insert(conn: &mut Conn, org: &Org) -> QueryResult<()> {
+    diesel::insert_into(orgs::table).values(org).execute(conn).map(drop)
+}
+
+/// Writes all columns; the name is a unique key.
+pub fn save(conn: &mut Conn, org: &Org) -> QueryResult<()> {
+    diesel::update(orgs::table.find(&org.guid)).set(org).execute(conn).map(drop)
+}
+
+/// Removes an organization and its roles.
+pub fn delete(conn: &mut Conn, guid: &str) -> Result<()> {
+    diesel::delete(orgs::table.find(guid)).execute(conn)?;
+    Ok(())
+}
+
 /// Finds an organization.
 pub fn find(conn: &mut Conn, guid: &str) -> Result<Option<Org>> {
     Ok(orgs::table.find(guid).select(Org::as_select()).first(conn).optional()?)
@@ -29,4 +52,29 @@ pub fn find(conn: &mut Conn, guid: &str) -> Result<Option<Org>> {
 pub fn find_all(conn: &mut Conn, guids: &[String]) -> Result<Vec<Org>> {
     let query = orgs::table.filter(orgs::guid.eq_any(guids)).order((orgs::created_at, orgs::guid));
     Ok(query.select(Org::as_select()).load(conn)?)
+}
+
+/// A page of the organizations that the caller sees.
+pub fn list(conn: &mut Conn, who: &Access, list: &List) -> Result<Listed<Org>> {
+    let filtered = || -> orgs::BoxedQuery<'static, Db> {
+        let mut query = orgs::table.into_boxed();
+        if !who.global_reader() {
+            query = query.filter(orgs::guid.eq_any(who.own_orgs()));
+        }
+        query::filter_common!(query, orgs, list, KIND);
+        if let Some(names) = list.keys("names") {
+            query = query.filter(orgs::name_key.eq_any(names));
+        }
+        query
+    };
+    let total = filtered().count().get_result(conn)?;
+    let mut query = filtered();
+    query::order_and_page!(query, orgs, list, "updated_at" => orgs::updated_at, "name" => orgs::name_key);
+    Ok(Listed { rows: query.select(Org::as_select()).load(conn)?, total })
+}
+
+/// Locks the row until the commit, which puts those who count against its quota in a line.
+pub fn lock(conn: &mut Conn, guid: &str) -> Result<()> {
+    diesel::update(orgs::table.find(guid)).set(orgs::updated_at.eq(orgs::updated_at)).execute(conn)?;
+    Ok(())
 }
