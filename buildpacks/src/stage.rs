@@ -197,7 +197,15 @@ impl Staging<'_> {
 
     fn build(&self, chosen: &Chosen, result: &mut ResultFile) -> Result<(), Failure> {
         self.keep_caches(chosen)?;
+        let scripts = self.run_scripts(chosen);
+        // Also when they failed: the cloud controller names them in the error.
         self.describe(chosen, result);
+        scripts?;
+        self.processes(chosen, result)?;
+        profile::complete(&self.deps(), &self.places.home.join("profile.d")).map_err(|e| Failure::File(self.deps(), e))
+    }
+
+    fn run_scripts(&self, chosen: &Chosen) -> Result<(), Failure> {
         for (number, buildpack) in chosen.supply.iter().enumerate() {
             let (index, cache) = (chosen.index(number), self.cache_of(Some(&buildpack.name)));
             make(&self.deps().join(&index))?;
@@ -205,13 +213,10 @@ impl Staging<'_> {
         }
         let index = chosen.index(chosen.supply.len());
         make(&self.deps().join(&index))?;
-        self.scripts.finalize(&chosen.last, &self.cache_of(None), &index, !chosen.supply.is_empty())?;
-        self.describe(chosen, result);
-        self.processes(chosen, result)?;
-        profile::complete(&self.deps(), &self.places.home.join("profile.d")).map_err(|e| Failure::File(self.deps(), e))
+        self.scripts.finalize(&chosen.last, &self.cache_of(None), &index, !chosen.supply.is_empty())
     }
 
-    /// Who takes part, and what they say of themselves so far: the cloud controller names them also when they fail.
+    /// Who takes part, and what they say of themselves so far.
     fn describe(&self, chosen: &Chosen, result: &mut ResultFile) {
         let used = chosen.supply.iter().chain([&chosen.last]).enumerate().map(|(number, buildpack)| {
             let about = self.about(&chosen.index(number));
