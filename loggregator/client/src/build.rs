@@ -80,7 +80,7 @@ fn envelope(source_id: &str, instance_id: &str, timestamp: i64, message: Payload
 }
 
 /// Where to cut: at [`MAX_LINE`], moved back up to three bytes so that no UTF-8 character is torn.
-fn cut(bytes: &[u8]) -> usize {
+pub(crate) fn cut(bytes: &[u8]) -> usize {
     if bytes.len() <= MAX_LINE {
         return bytes.len();
     }

@@ -7,15 +7,18 @@
 //!
 //! - [`envelope`]: the wire format.
 //! - [`build`]: the envelopes that producers make.
+//! - [`LineSource`] and [`LineBatch`]: lines of busy producers, encoded as they come.
 //! - [`Sender`]: the way to the agent.
 
 pub mod build;
 pub mod envelope;
 
+mod lines;
 mod sender;
 
 pub use build::{app_tags, counter, dropped, gauge, log_line};
 pub use envelope::*;
+pub use lines::{LineBatch, LineSource};
 pub use sender::{Sender, Sent};
 
 /// The largest datagram that a producer sends; longer batches are split.

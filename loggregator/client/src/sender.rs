@@ -1,6 +1,6 @@
 //! The non-blocking way to the agent.
 
-use crate::{Envelope, EnvelopeBatch, MAX_DATAGRAM, build};
+use crate::{Envelope, EnvelopeBatch, LineBatch, MAX_DATAGRAM, build};
 use parking_lot::Mutex;
 use prost::{Message, encoding};
 use std::{
@@ -71,6 +71,19 @@ impl Sender {
         let mut state = self.state.lock();
         state.newest = envelopes.iter().map(|e| e.timestamp).fold(state.newest, i64::max);
         state.enqueue(&envelopes);
+        state.drain(&self.path);
+        state.shed(self.backlog);
+        state.sent()
+    }
+
+    /// Sends lines that are encoded already, as one datagram.
+    pub fn send_lines(&self, lines: LineBatch) -> Sent {
+        if lines.is_empty() {
+            return self.flush();
+        }
+        let mut state = self.state.lock();
+        state.newest = state.newest.max(lines.newest);
+        state.push(Datagram { bytes: lines.bytes, holds: lines.holds });
         state.drain(&self.path);
         state.shed(self.backlog);
         state.sent()

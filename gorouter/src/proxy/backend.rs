@@ -1,0 +1,70 @@
+//! What the proxy needs of an endpoint, made once when it registers.
+
+use crate::table::Attributes;
+use http::HeaderValue;
+use loggregator_client::LineSource;
+use pingora_core::upstreams::peer::HttpPeer;
+use std::time::Duration;
+
+/// How endpoints are talked to.
+#[derive(Clone, Debug)]
+pub(crate) struct BackendSettings {
+    /// The router's number, as its log lines carry it.
+    pub(crate) router_index: String,
+    pub(crate) connect_timeout: Duration,
+    /// The longest silence of an endpoint that owes an answer.
+    pub(crate) endpoint_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub(crate) idle_timeout: Duration,
+    /// There is an authority to verify endpoints' certificates with.
+    pub(crate) verifies: bool,
+}
+
+/// Everything about an endpoint that a request would otherwise have to build.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    pub(crate) peer: HttpPeer,
+    /// `X-CF-ApplicationID`.
+    pub(crate) app: Option<HeaderValue>,
+    /// `X-CF-InstanceID`: the instance, or the address where it is not known.
+    pub(crate) instance: HeaderValue,
+    /// `X-CF-InstanceIndex`.
+    pub(crate) index: Option<HeaderValue>,
+    /// The app's log stream.
+    pub(crate) lines: Option<LineSource>,
+    pub(crate) address: String,
+}
+
+impl Backend {
+    pub(crate) fn new(attributes: &Attributes, settings: &BackendSettings) -> Self {
+        let header = |text: &Option<String>| text.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
+        let address = attributes.address.to_string();
+        let by_address = || HeaderValue::from_str(&address).unwrap_or(HeaderValue::from_static("-"));
+        let source = |app: &String| LineSource::new(app, &settings.router_index, "RTR", attributes.tags.clone());
+        Self {
+            peer: peer(attributes, settings),
+            app: header(&attributes.app),
+            instance: header(&attributes.instance).unwrap_or_else(by_address),
+            index: header(&attributes.index),
+            lines: attributes.app.as_ref().map(source),
+            address,
+        }
+    }
+}
+
+fn peer(attributes: &Attributes, settings: &BackendSettings) -> HttpPeer {
+    // Without a name the certificate must carry the address: an empty name would switch verification off.
+    let name = attributes.server_name.clone().unwrap_or_else(|| attributes.address.ip().to_string());
+    let mut peer = HttpPeer::new(attributes.address, attributes.tls, if attributes.tls { name } else { String::new() });
+    let options = &mut peer.options;
+    options.connection_timeout = Some(settings.connect_timeout);
+    options.total_connection_timeout = attributes.tls.then_some(settings.connect_timeout + Duration::from_secs(10));
+    options.read_timeout = Some(settings.endpoint_timeout);
+    options.write_timeout = Some(settings.endpoint_timeout);
+    options.idle_timeout = Some(settings.idle_timeout);
+    if attributes.http2 {
+        options.set_http_version(2, 2);
+        options.max_h2_streams = 100;
+    }
+    peer
+}
