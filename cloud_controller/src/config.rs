@@ -5,7 +5,7 @@ use foundation::{
     config::{BusSection, ConfigError, Problem, TlsSection},
 };
 use serde::{Deserialize, Serialize};
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 /// The file as written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,9 +43,15 @@ pub struct Raw {
     /// Defaults and bounds of apps and stagings.
     #[serde(default)]
     pub limits: Limits,
+    /// A folder of `<name>.zip`: the system buildpacks, taken over at boot whenever their content changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buildpacks: Option<PathBuf>,
     /// The stacks that are made at the first boot; the first is the default.
     #[serde(default = "default_stacks")]
     pub stacks: Vec<Stack>,
+    /// Variables that every staging gets, unless its app or the staging group says otherwise (proxies, registries).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub staging_environment: BTreeMap<String, String>,
 }
 
 /// Public addresses, without a slash at the end.
@@ -179,6 +185,10 @@ pub struct Config {
     pub limits: Limits,
     /// The stacks to make.
     pub stacks: Vec<Stack>,
+    /// The folder of the system buildpacks.
+    pub buildpacks: Option<PathBuf>,
+    /// Variables that every staging gets.
+    pub staging_environment: BTreeMap<String, String>,
 }
 
 impl Config {
@@ -245,6 +255,8 @@ impl Config {
             tls: raw.tls,
             limits: raw.limits,
             stacks: raw.stacks,
+            buildpacks: raw.buildpacks,
+            staging_environment: raw.staging_environment,
         })
     }
 

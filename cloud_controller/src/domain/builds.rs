@@ -195,7 +195,8 @@ pub fn staging_spec(tx: &mut Tx<'_>, policy: &Policy, guid: &str) -> Result<Stag
     };
     let about = running::about(tx, policy, &scope, &app)?;
     let (memory_mb, disk_mb) = (build.memory_mb.unsigned_abs(), build.disk_mb.unsigned_abs());
-    let group = env_group::vars(tx, "staging")?;
+    let mut group = policy.staging_environment.clone();
+    group.extend(env_group::vars(tx, "staging")?);
     let own = running::app_env(tx, &app)?;
     let of_build = running::open_vars(tx, &env_place(&build.guid), build.env.as_deref())?;
     Ok(StagingSpec {
