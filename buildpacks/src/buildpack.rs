@@ -35,7 +35,8 @@ impl Buildpack {
     /// # Errors
     /// When neither has a `bin` folder.
     pub fn open(name: &str, folder: &Path) -> Result<Self, Missing> {
-        let found = |folder: &Path| folder.join("bin").is_dir().then(|| Self { name: name.to_owned(), folder: folder.to_owned() });
+        let found =
+            |folder: &Path| folder.join("bin").is_dir().then(|| Self { name: name.to_owned(), folder: folder.to_owned() });
         if let Some(buildpack) = found(folder) {
             return Ok(buildpack);
         }

@@ -6,13 +6,7 @@ use crate::{
     archive::{Bounds, size_text, unzip},
     run::{self, Deadline},
 };
-use std::{
-    ffi::OsString,
-    fs,
-    path::Path,
-    process::Command,
-    time::Duration,
-};
+use std::{ffi::OsString, fs, path::Path, process::Command, time::Duration};
 use url::Url;
 
 const TIME: Duration = Duration::from_secs(600);
@@ -21,7 +15,13 @@ const BOUNDS: Bounds = Bounds { bytes: 4 << 30, files: 200_000 };
 const PROTOCOLS: [&str; 5] = ["https", "http", "git", "ssh", "file"];
 
 /// Gets the buildpack at `text` into the folder `to`, which must not exist; `say` hears what happened.
-pub(crate) fn fetch(text: &str, to: &Path, deadline: Deadline, command: &dyn Fn(&str) -> Command, say: &dyn Fn(&str)) -> Result<(), String> {
+pub(crate) fn fetch(
+    text: &str,
+    to: &Path,
+    deadline: Deadline,
+    command: &dyn Fn(&str) -> Command,
+    say: &dyn Fn(&str),
+) -> Result<(), String> {
     let url = Url::parse(text).map_err(|e| format!("it is not a URL: {e}"))?;
     if !PROTOCOLS.contains(&url.scheme()) {
         return Err(format!("`{}` URLs are not supported", url.scheme()));
@@ -30,11 +30,20 @@ pub(crate) fn fetch(text: &str, to: &Path, deadline: Deadline, command: &dyn Fn(
     if url.path().ends_with(".zip") { download(&url, to, deadline, command, say) } else { clone(url, to, deadline, command) }
 }
 
-fn download(url: &Url, to: &Path, deadline: Deadline, command: &dyn Fn(&str) -> Command, say: &dyn Fn(&str)) -> Result<(), String> {
+fn download(
+    url: &Url,
+    to: &Path,
+    deadline: Deadline,
+    command: &dyn Fn(&str) -> Command,
+    say: &dyn Fn(&str),
+) -> Result<(), String> {
     let file = to.with_extension("zip");
     let mut curl = command("curl");
     curl.args(["--fail", "--silent", "--show-error", "--location", "--retry", "3", "--connect-timeout", "10"]);
-    curl.args(["--proto", "=https,http,file", "--max-filesize", &LARGEST_ZIP.to_string(), "--output"]).arg(&file).arg("--url").arg(url.as_str());
+    curl.args(["--proto", "=https,http,file", "--max-filesize", &LARGEST_ZIP.to_string(), "--output"])
+        .arg(&file)
+        .arg("--url")
+        .arg(url.as_str());
     run::run(&mut curl, deadline).map_err(|e| format!("curl: {}", e.text()))?;
     let size = fs::metadata(&file).map_err(|e| e.to_string())?.len();
     say(&format!("Downloaded buildpack `{}` ({})", redacted(url), size_text(size)));
@@ -50,7 +59,10 @@ fn clone(mut url: Url, to: &Path, deadline: Deadline, command: &dyn Fn(&str) -> 
     url.set_fragment(None);
     let git = |args: &[OsString]| {
         let mut git = command("git");
-        git.env("GIT_TERMINAL_PROMPT", "0").env("GIT_ALLOW_PROTOCOL", PROTOCOLS.join(":")).args(["-c", "advice.detachedHead=false"]).args(args);
+        git.env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_ALLOW_PROTOCOL", PROTOCOLS.join(":"))
+            .args(["-c", "advice.detachedHead=false"])
+            .args(args);
         run::run(&mut git, deadline)
     };
     let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();

@@ -87,7 +87,9 @@ pub fn environment(mut env: Environment, app: &Path) -> Result<Environment, Erro
     let home = app.parent().unwrap_or(app);
     complete_application(&mut env)?;
     env.remove(OsStr::new("VCAP_PLATFORM_OPTIONS"));
-    for (name, value) in [("HOME", app.to_owned()), ("PWD", app.to_owned()), ("TMPDIR", home.join("tmp")), ("DEPS_DIR", home.join("deps"))] {
+    for (name, value) in
+        [("HOME", app.to_owned()), ("PWD", app.to_owned()), ("TMPDIR", home.join("tmp")), ("DEPS_DIR", home.join("deps"))]
+    {
         env.insert(name.into(), value.into());
     }
     for (name, value) in [("USER", "vcap"), ("LANG", "en_US.UTF-8"), ("PATH", "/usr/local/bin:/usr/bin:/bin")] {

@@ -166,7 +166,9 @@ impl Staging<'_> {
                 let parent = self.places.work.join("buildpackdownloads");
                 make(&parent)?;
                 let folder = parent.join(number.to_string());
-                if let Err(why) = fetch::fetch(url, &folder, self.deadline, &|name| self.scripts.command(name), &|line| println!("{line}")) {
+                if let Err(why) =
+                    fetch::fetch(url, &folder, self.deadline, &|name| self.scripts.command(name), &|line| println!("{line}"))
+                {
                     return Ok(Err(Missing::Fetch(redacted(name), why)));
                 }
                 folder
@@ -220,7 +222,12 @@ impl Staging<'_> {
     fn describe(&self, chosen: &Chosen, result: &mut ResultFile) {
         let used = chosen.supply.iter().chain([&chosen.last]).enumerate().map(|(number, buildpack)| {
             let about = self.about(&chosen.index(number));
-            UsedBuildpack { key: buildpack.name.clone(), name: about.name, version: about.version.unwrap_or_default(), detect_output: String::new() }
+            UsedBuildpack {
+                key: buildpack.name.clone(),
+                name: about.name,
+                version: about.version.unwrap_or_default(),
+                detect_output: String::new(),
+            }
         });
         result.buildpacks = used.collect();
         if let Some(last) = result.buildpacks.last_mut() {
@@ -262,7 +269,9 @@ impl Staging<'_> {
         let path = self.deps().join(index).join("launch.yml");
         match read_text(&path).map_err(|e| Failure::File(path, e))? {
             Some(text) => {
-                processes.add_launch(&text).map_err(|e| Failure::ReleaseOutput(buildpack.name.clone(), format!("launch.yml: {e}")))?;
+                processes
+                    .add_launch(&text)
+                    .map_err(|e| Failure::ReleaseOutput(buildpack.name.clone(), format!("launch.yml: {e}")))?;
                 Ok(true)
             }
             None => Ok(false),
@@ -282,7 +291,8 @@ impl Staging<'_> {
         for entry in fs::read_dir(self.cache()).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             if !keep.contains(&path) {
-                if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.map_err(failed)?;
+                if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }
+                    .map_err(failed)?;
             }
         }
         keep.iter().try_for_each(|folder| make(folder))
@@ -309,12 +319,17 @@ impl Staging<'_> {
         make(&self.places.output)?;
         let limit = self.order.limits.droplet_bytes;
         let names = ["app", "deps", "logs", "profile.d", "staging_info.yml", "tmp"];
-        let droplet = archive::pack(home, &names, &self.places.output.join("droplet.tgz"), Times::Stable, limit).map_err(Failure::Droplet)?;
+        let droplet = archive::pack(home, &names, &self.places.output.join("droplet.tgz"), Times::Stable, limit)
+            .map_err(Failure::Droplet)?;
         if droplet.left_out > 0 {
             println!("**WARNING** {} sockets, pipes or devices are not part of the droplet", droplet.left_out);
         }
         let cache = self.pack_cache(limit);
-        println!("Droplet: {}, build artifacts cache: {}", size_text(droplet.bytes), cache.map_or_else(|| "none".to_owned(), size_text));
+        println!(
+            "Droplet: {}, build artifacts cache: {}",
+            size_text(droplet.bytes),
+            cache.map_or_else(|| "none".to_owned(), size_text)
+        );
         Ok(())
     }
 

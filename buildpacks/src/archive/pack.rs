@@ -50,7 +50,9 @@ pub fn pack(from: &Path, names: &[&str], to: &Path, times: Times, limit: u64) ->
     let gzip = GzBuilder::new().write(counted, Compression::new(LEVEL));
     let mut tar = tar::Builder::new(gzip);
     let mut packed = Packed { files: 0, bytes: 0, left_out: 0 };
-    let failed = |path: &Path, e: io::Error| if is_limit(&e) { Error::TooLarge(size_text(limit)) } else { Error::File(path.to_owned(), e) };
+    let failed = |path: &Path, e: io::Error| {
+        if is_limit(&e) { Error::TooLarge(size_text(limit)) } else { Error::File(path.to_owned(), e) }
+    };
     for name in names {
         let top = from.join(name);
         if fs::symlink_metadata(&top).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {

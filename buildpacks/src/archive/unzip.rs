@@ -210,8 +210,15 @@ fn modified<R: Read>(entry: &ZipFile<'_, R>) -> Option<SystemTime> {
             let t = entry.last_modified()?;
             let part = |n: u8| i8::try_from(n).ok();
             let year = i16::try_from(t.year()).ok()?;
-            let civil =
-                jiff::civil::DateTime::new(year, part(t.month())?, part(t.day())?, part(t.hour())?, part(t.minute())?, part(t.second())?, 0);
+            let civil = jiff::civil::DateTime::new(
+                year,
+                part(t.month())?,
+                part(t.day())?,
+                part(t.hour())?,
+                part(t.minute())?,
+                part(t.second())?,
+                0,
+            );
             u64::try_from(civil.ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second()).ok()?
         }
     };

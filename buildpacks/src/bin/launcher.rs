@@ -37,7 +37,16 @@ fn start(app: &Path, command: &OsString, kind: &str, env: Environment) -> Result
     }
     let env = environment(env, app).map_err(|e| (3, format!("The environment of the process is broken: {e}")))?;
     let prefix = info.config.entrypoint_prefix.unwrap_or_default();
-    let failed =
-        Command::new(SHELL).arg0("bash").arg("-c").arg(SCRIPT).arg("launcher").arg(app).arg(command).arg(prefix).env_clear().envs(env).exec();
+    let failed = Command::new(SHELL)
+        .arg0("bash")
+        .arg("-c")
+        .arg(SCRIPT)
+        .arg("launcher")
+        .arg(app)
+        .arg(command)
+        .arg(prefix)
+        .env_clear()
+        .envs(env)
+        .exec();
     Err((4, format!("Cannot start {SHELL}: {failed}")))
 }

@@ -24,7 +24,8 @@ fn container_knows_the_rest_of_vcap_application() {
     let application: Value = serde_json::from_str(get(&made, "VCAP_APPLICATION")).unwrap();
     let expected = r#"{"host":"0.0.0.0","instance_id":"1b9b","instance_index":2,"limits":{"mem":64},"name":"app","port":8080}"#;
     assert_eq!(application.to_string(), expected);
-    let fixed = [("HOME", "/home/vcap/app"), ("PWD", "/home/vcap/app"), ("TMPDIR", "/home/vcap/tmp"), ("DEPS_DIR", "/home/vcap/deps")];
+    let fixed =
+        [("HOME", "/home/vcap/app"), ("PWD", "/home/vcap/app"), ("TMPDIR", "/home/vcap/tmp"), ("DEPS_DIR", "/home/vcap/deps")];
     for (name, value) in fixed.into_iter().chain([("USER", "vcap"), ("LANG", "C")]) {
         assert_eq!(get(&made, name), value);
     }
@@ -44,9 +45,13 @@ fn broken_environment_is_an_error() {
 fn home() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let app = dir.path().join("app");
-    for (file, name) in
-        [("profile.d/0_a.sh", "a"), ("profile.d/1_b.sh", "b"), ("app/.profile.d/c.sh", "c"), ("app/.profile.d/d e.sh", "d"), ("app/.profile", "p")]
-    {
+    for (file, name) in [
+        ("profile.d/0_a.sh", "a"),
+        ("profile.d/1_b.sh", "b"),
+        ("app/.profile.d/c.sh", "c"),
+        ("app/.profile.d/d e.sh", "d"),
+        ("app/.profile", "p"),
+    ] {
         let path = dir.path().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, format!("export ORDER=${{ORDER}}{name}\n")).unwrap();
@@ -56,7 +61,13 @@ fn home() -> (tempfile::TempDir, PathBuf) {
 
 fn start(app: &Path, command: &str, prefix: &str, more: &[(&str, &str)]) -> (String, Option<i32>) {
     let env = environment(env(more), app).unwrap();
-    let output = Command::new(SHELL).arg("-c").arg(SCRIPT).args(["launcher", app.to_str().unwrap(), command, prefix]).env_clear().envs(env).output();
+    let output = Command::new(SHELL)
+        .arg("-c")
+        .arg(SCRIPT)
+        .args(["launcher", app.to_str().unwrap(), command, prefix])
+        .env_clear()
+        .envs(env)
+        .output();
     let output = output.unwrap();
     (String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap(), output.status.code())
 }

@@ -86,21 +86,28 @@ impl Failure {
     #[must_use]
     pub fn for_user(&self) -> StagingError {
         let (id, message) = match self {
-            Self::NotDetected => ("NoAppDetectedError", "An app was not successfully detected by any available buildpack".to_owned()),
+            Self::NotDetected => {
+                ("NoAppDetectedError", "An app was not successfully detected by any available buildpack".to_owned())
+            }
             Self::Compile { buildpack, script, cause } => {
-                let text = format!("App staging failed in the buildpack compile phase: {buildpack}, bin/{script}: {}", hinted(cause));
+                let text =
+                    format!("App staging failed in the buildpack compile phase: {buildpack}, bin/{script}: {}", hinted(cause));
                 ("BuildpackCompileFailed", text)
             }
-            Self::Release { buildpack, cause } => {
-                ("BuildpackReleaseFailed", format!("App staging failed in the buildpack release phase: {buildpack}: {}", hinted(cause)))
-            }
-            Self::ReleaseOutput(buildpack, why) => {
-                ("BuildpackReleaseFailed", format!("App staging failed in the buildpack release phase: {buildpack}: {self}: {why}"))
-            }
+            Self::Release { buildpack, cause } => (
+                "BuildpackReleaseFailed",
+                format!("App staging failed in the buildpack release phase: {buildpack}: {}", hinted(cause)),
+            ),
+            Self::ReleaseOutput(buildpack, why) => (
+                "BuildpackReleaseFailed",
+                format!("App staging failed in the buildpack release phase: {buildpack}: {self}: {why}"),
+            ),
             Self::Timeout { seconds, doing } => {
                 ("StagingTimeExpired", format!("Staging time expired: {seconds} s are allowed, and it ended during {doing}"))
             }
-            Self::Supply { buildpack, cause } => ("StagingError", format!("Staging error: {buildpack}, bin/supply: {}", hinted(cause))),
+            Self::Supply { buildpack, cause } => {
+                ("StagingError", format!("Staging error: {buildpack}, bin/supply: {}", hinted(cause)))
+            }
             _ => ("StagingError", format!("Staging error: {}", self.log_line())),
         };
         StagingError { id: id.to_owned(), message }
