@@ -181,7 +181,7 @@ async fn no_answer_shows_a_secret_or_hash() {
     let deleted = world.request(Method::DELETE, &format!("/Users/{id}")).bearer_auth(&scim).send().await.unwrap();
     texts.push(deleted.text().await.unwrap());
     for text in texts {
-        for secret in [SECRET, "sha256$", "argon2", "anna-password", "salt", "\"password\""] {
+        for secret in [SECRET, "sha256$", "argon2", "anna-password", "salt\"", "\"password\":"] {
             assert!(!text.contains(secret), "{secret} in {text}");
         }
     }

@@ -208,7 +208,7 @@ async fn services_verify_tokens_and_look_users_up_through_the_client_crate() {
     assert_eq!(client.user("nobody").await.unwrap(), None);
     let ids = [made.id.clone(), claims.user_id.unwrap(), "nobody".into()];
     assert_eq!(client.users_by_ids(&ids).await.unwrap().len(), 2);
-    assert_eq!(client.users_by_name("o'hara", None).await.unwrap(), [made.clone()]);
+    assert_eq!(client.users_by_name("o'hara", None).await.unwrap(), std::slice::from_ref(&made));
     match client.create_user(&new).await {
         Err(uaa_client::Error::Taken { user_id, .. }) => assert_eq!(user_id, Some(made.id)),
         other => panic!("{other:?}"),
