@@ -22,7 +22,7 @@ use std::{
 };
 use warden_client::shim::{ID_RANGE, Launch};
 
-/// Where things lie in the scratch folder.
+/// Where things lie in the scratch folder, which has become the root.
 pub(crate) struct Rootfs {
     /// The merged file system.
     pub(crate) root: PathBuf,
@@ -30,7 +30,7 @@ pub(crate) struct Rootfs {
     pub(crate) bundle: PathBuf,
     /// `libcontainer`'s own records.
     pub(crate) state: PathBuf,
-    /// Folder of the cgroup view; `None` where the host has none.
+    /// Folder of the cgroup view.
     pub(crate) cgroups: PathBuf,
     /// One prepared mount for each of the spec's, in its order.
     pub(crate) binds: Vec<PathBuf>,
@@ -66,14 +66,31 @@ pub(crate) fn prepare(launch: &Launch) -> Result<Rootfs, Failure> {
     write_files(launch, &root)?;
     let binds = binds(launch)?;
     cgroup_view(launch).map_err(at("preparing cgroups"))?;
+    enter_scratch().map_err(at("entering the scratch folder"))?;
     Ok(Rootfs {
-        root: scratch.join("merged"),
-        bundle: scratch.join("bundle"),
-        state: scratch.join("state"),
-        cgroups: scratch.join("cgroups"),
+        root: "/merged".into(),
+        bundle: "/bundle".into(),
+        state: "/state".into(),
+        cgroups: "/cgroups".into(),
         binds,
         upper,
     })
+}
+
+/// Makes the scratch folder the root. What follows runs as a user of the container, who may not pass through the host's folders; and
+/// has no need to see them.
+fn enter_scratch() -> io::Result<()> {
+    for name in ["proc", "sys", "dev", "host"] {
+        DirBuilder::new().mode(0o755).create(name)?;
+    }
+    for name in ["proc", "sys", "dev"] {
+        let source = Path::new("/").join(name);
+        mount(Some(&source), name, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+    }
+    nix::unistd::pivot_root(".", "host")?;
+    std::env::set_current_dir("/")?;
+    nix::mount::umount2("/host", nix::mount::MntFlags::MNT_DETACH)?;
+    fs::remove_dir("/host")
 }
 
 /// A private ext4 file system from the template.
@@ -180,7 +197,7 @@ fn binds(launch: &Launch) -> Result<Vec<PathBuf>, Failure> {
     let mut prepared = vec![];
     for (number, bind) in launch.spec.mounts.iter().enumerate() {
         let wrong = |e: io::Error| Failure::invalid(format!("cannot show {}: {e}", bind.source.display()));
-        let target = launch.scratch.join(format!("binds/{number}"));
+        let target = PathBuf::from(format!("binds/{number}"));
         let source = open_path(&bind.source).map_err(wrong)?;
         let about = rustix::fs::fstat(&source).map_err(|e| wrong(e.into()))?;
         match rustix::fs::FileType::from_raw_mode(about.st_mode) {
@@ -192,7 +209,7 @@ fn binds(launch: &Launch) -> Result<Vec<PathBuf>, Failure> {
         let ids = kernel::id_map(map(about.st_uid), map(about.st_gid)).map_err(wrong)?;
         let look = MountLook { read_only: bind.read_only, noexec: false, ids: Some(ids.as_fd()) };
         kernel::show(source.as_fd(), &target, look).map_err(wrong)?;
-        prepared.push(target);
+        prepared.push(Path::new("/").join(target));
     }
     Ok(prepared)
 }

@@ -1,0 +1,548 @@
+//! All containers of this host, and what is promised to them.
+
+mod teardown;
+mod validate;
+
+use crate::{
+    cgroups::Cgroups,
+    config::Config,
+    error::{Error, Result},
+    images::Images,
+    layers::Layers,
+    network::{self, Network},
+    pool::Pool,
+    record::{self, Record, Records, Resting},
+    shim::{self, Programs, Shim},
+    trust,
+};
+use foundation::Shutdown;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::Ipv4Addr,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::{broadcast, watch};
+use tracing::{info, warn};
+use types::{Clock, Timestamp};
+use warden_client::{
+    ContainerInfo, ContainerSpec, ErrorKind, Event, Metrics, ProcessExit, ProcessSpec, Response,
+    shim::{Launch, ShimRequest, ShimResponse},
+};
+
+/// How many events a slow reader may be behind.
+const EVENTS: usize = 4096;
+/// How long a request for a handle waits while the former container of that name is taken away.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The daemon's core; clones share it.
+#[derive(Clone)]
+pub(crate) struct Host(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    shutdown: Shutdown,
+    boot: String,
+    host_address: Ipv4Addr,
+    programs: Programs,
+    cgroups: Cgroups,
+    network: Network,
+    images: Images,
+    layers: Layers,
+    records: Records,
+    trust: PathBuf,
+    scratch: PathBuf,
+    state: Mutex<State>,
+    events: broadcast::Sender<Event>,
+    /// Counts changes of `state` for which somebody may wait.
+    changes: watch::Sender<u64>,
+}
+
+struct State {
+    containers: BTreeMap<String, Container>,
+    slots: Pool,
+    ports: Pool,
+}
+
+#[derive(Clone)]
+struct Container {
+    record: Record,
+    phase: Phase,
+}
+
+#[derive(Clone, PartialEq)]
+enum Phase {
+    /// It is being made; nobody may see it yet.
+    Coming,
+    Running,
+    Ended(ProcessExit),
+    /// It is being taken away; nobody may see it any more.
+    Going,
+}
+
+impl Host {
+    /// Sets the host up and finds the containers that are there.
+    pub(crate) async fn start(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Result<Self> {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        let failed = Error::at("preparing folders");
+        let boot = record::boot_id().map_err(Error::at("reading the boot id"))?;
+        let scratch = config.raw.run.join("scratch");
+        for folder in [&config.raw.state, &config.raw.run] {
+            std::fs::create_dir_all(folder).map_err(failed)?;
+        }
+        std::fs::create_dir_all(&scratch).map_err(failed)?;
+        let records = Records::open(&config.raw.state).map_err(failed)?;
+        let layers = Layers::open(&config.raw.state, &boot).map_err(failed)?;
+        let resolvers = network::resolvers(&config);
+        let trust = trust::layer(&config, &resolvers).map_err(Error::at("collecting certificates"))?;
+        let found = records.all().map_err(failed)?;
+        let state = State::recover(&config, &found, records.resting());
+        let ports = state.containers.values().flat_map(|container| leads(&container.record)).collect();
+        let (events, _) = broadcast::channel(EVENTS);
+        let host = Self(Arc::new(Inner {
+            host_address: network::host_address(&config),
+            programs: Programs::load(&config.raw.programs)?,
+            cgroups: Cgroups::find(&config.raw.cgroup_parent).map_err(Error::at("finding cgroups"))?,
+            network: Network::start(&config, &resolvers, &ports).await?,
+            images: Images::open(&config.raw.state)?,
+            layers,
+            records,
+            trust,
+            scratch,
+            state: Mutex::new(state),
+            events,
+            changes: watch::Sender::new(0),
+            boot,
+            clock,
+            shutdown,
+            config,
+        }));
+        host.clear_strangers(&found).await;
+        host.take_back().await;
+        Ok(host)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and wakes those who wait for a change.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.state());
+        self.0.changes.send_modify(|count| *count += 1);
+        result
+    }
+
+    /// Folders without a record, and links that belong to nobody: left by a daemon that was killed.
+    async fn clear_strangers(&self, found: &[(String, Option<Record>)]) {
+        for (handle, record) in found {
+            if record.is_none()
+                && let Err(e) = self.0.records.remove(handle)
+            {
+                warn!(error = &e as &dyn std::error::Error, "cannot remove a folder without a record");
+            }
+        }
+        let known: BTreeSet<String> =
+            self.state().containers.values().map(|container| self.0.config.link(container.record.slot)).collect();
+        let prefix = &self.0.config.raw.network.link_prefix;
+        let links = self.0.network.links_named(prefix).await.unwrap_or_default();
+        for link in links.iter().filter(|link| !known.contains(*link) && **link != self.0.config.gateway_link()) {
+            if let Err(e) = self.0.network.remove_link(link).await {
+                warn!(error = &e as &dyn std::error::Error, "cannot remove the stray link `{link}`");
+            }
+        }
+    }
+
+    /// Finds out what became of each container while no daemon ran.
+    async fn take_back(&self) {
+        let records: Vec<Record> = self.state().containers.values().map(|container| container.record.clone()).collect();
+        let mut live = 0;
+        for record in records {
+            let handle = record.handle.clone();
+            let exit = self.0.records.exit(&handle);
+            let alive = Shim::connect(&self.socket(record.slot)).await;
+            if record.boot != self.0.boot || self.0.records.is_condemned(&handle) {
+                self.take_away(&handle);
+            } else if let Some(exit) = exit {
+                self.change(|state| state.set_phase(&handle, Phase::Ended(exit)));
+            } else if let Ok(shim) = alive {
+                live += 1;
+                self.change(|state| state.set_phase(&handle, Phase::Running));
+                self.watch(record, shim);
+            } else {
+                warn!(container.handle = %handle, "the shim of `{handle}` died while no daemon ran");
+                self.take_away(&handle);
+            }
+        }
+        info!(live, "took {live} running containers back");
+    }
+
+    fn socket(&self, slot: u32) -> PathBuf {
+        shim::socket(&self.0.config.raw.run, slot)
+    }
+
+    /// Memory and disk that may be promised in all, and the stacks.
+    pub(crate) fn capacity(&self) -> Response {
+        let capacity = self.0.config.raw.capacity;
+        let listed = std::fs::read_dir(&self.0.config.stacks).into_iter().flatten().flatten();
+        let mut stacks: Vec<String> = listed
+            .filter(|entry| entry.path().join("rootfs").is_dir())
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        let aliases = &self.0.config.raw.stack_aliases;
+        stacks.extend(aliases.iter().filter(|(_, target)| stacks.contains(target)).map(|(alias, _)| alias.clone()).collect::<Vec<_>>());
+        stacks.sort();
+        Response::Capacity { memory_bytes: capacity.memory_mb << 20, disk_bytes: capacity.disk_mb << 20, stacks }
+    }
+
+    /// Makes a container.
+    pub(crate) async fn create(&self, spec: ContainerSpec) -> Result<ContainerInfo> {
+        let mut spec = validate::spec(&self.0.config, spec)?;
+        let digest = record::digest(&spec)?;
+        let lowers = self.lowers(&spec)?;
+        let record = loop {
+            match self.reserve(&spec, &digest)? {
+                Reserved::New(record) => break record,
+                Reserved::There(info) => return Ok(info),
+                Reserved::Busy => self.await_change(&spec.handle).await?,
+            }
+        };
+        validate::replace_placeholders(&mut spec, record.address, self.0.host_address, &record.ports);
+        // The rest goes on even if the client goes away: half a container would need clearing just the same.
+        let host = self.clone();
+        let made = self.0.shutdown.spawn(async move { host.make(spec, record, lowers).await });
+        made.await.map_err(Error::at("making the container"))?
+    }
+
+    async fn make(&self, spec: ContainerSpec, record: Record, lowers: Vec<PathBuf>) -> Result<ContainerInfo> {
+        let handle = record.handle.clone();
+        let launched = async {
+            self.0.records.write(&record).map_err(Error::at("writing the record"))?;
+            let template = self.0.images.template(record.disk_bytes).await?;
+            let launch = Launch {
+                folder: self.0.records.folder(&handle),
+                scratch: self.0.scratch.clone(),
+                template,
+                lowers,
+                id_base: self.0.config.id_base(record.slot),
+                cgroup: self.0.cgroups.path(&handle),
+                link: self.0.config.link(record.slot),
+                address: record.address,
+                gateway: self.0.config.subnet.gateway(),
+                log_socket: self.0.config.raw.log_socket.clone(),
+                spec,
+            };
+            let socket = self.socket(record.slot);
+            let ports = leads(&record).collect();
+            tokio::try_join!(self.0.programs.launch(&launch, &socket), self.0.network.open(&ports))?;
+            Shim::connect(&socket).await.map_err(Error::at("reaching the shim"))
+        };
+        match launched.await {
+            Ok(shim) => {
+                self.change(|state| state.set_phase(&handle, Phase::Running));
+                let info = record.info(self.0.host_address, None);
+                self.watch(record, shim);
+                Ok(info)
+            }
+            Err(e) => {
+                self.clear_now(&record).await;
+                Err(e)
+            }
+        }
+    }
+
+    /// Host folders that make up the root file system, lowest first.
+    fn lowers(&self, spec: &ContainerSpec) -> Result<Vec<PathBuf>> {
+        let config = &self.0.config;
+        let name = config.raw.stack_aliases.get(&spec.stack).unwrap_or(&spec.stack);
+        let stack = config.stacks.join(name).join("rootfs");
+        if !crate::config::is_word(&name.replace('.', "_"), 64) || !stack.is_dir() {
+            return Err(Error::NotFound(format!("stack {}", spec.stack)));
+        }
+        let mut lowers = vec![stack, self.0.trust.clone()];
+        for layer in &spec.layers {
+            lowers.push(self.0.layers.find(layer)?);
+        }
+        Ok(lowers)
+    }
+
+    fn reserve(&self, spec: &ContainerSpec, digest: &str) -> Result<Reserved> {
+        let now = self.0.clock.now();
+        let mut state = self.state();
+        if let Some(there) = state.containers.get(&spec.handle) {
+            return match &there.phase {
+                Phase::Going => Ok(Reserved::Busy),
+                _ if there.record.spec_sha256 != digest => {
+                    Err(Error::Conflict(format!("a container `{}` with another spec exists", spec.handle)))
+                }
+                Phase::Coming => Ok(Reserved::Busy),
+                Phase::Running => Ok(Reserved::There(there.record.info(self.0.host_address, None))),
+                Phase::Ended(exit) => Ok(Reserved::There(there.record.info(self.0.host_address, Some(exit.clone())))),
+            };
+        }
+        let record = state.promise(&self.0.config, spec, digest, &self.0.boot, now)?;
+        state.containers.insert(spec.handle.clone(), Container { record: record.clone(), phase: Phase::Coming });
+        Ok(Reserved::New(record))
+    }
+
+    async fn await_change(&self, handle: &str) -> Result<()> {
+        let mut changes = self.0.changes.subscribe();
+        let settled = |host: &Self| {
+            let state = host.state();
+            !state.containers.get(handle).is_some_and(|there| matches!(there.phase, Phase::Coming | Phase::Going))
+        };
+        let waited = tokio::time::timeout(PATIENCE, async {
+            while !settled(self) && changes.changed().await.is_ok() {}
+        });
+        match waited.await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(Error::Conflict(format!("the former container `{handle}` is still being taken away"))),
+        }
+    }
+
+    /// Follows a container to its end.
+    fn watch(&self, record: Record, mut shim: Shim) {
+        let host = self.clone();
+        self.0.shutdown.spawn(async move {
+            let end = tokio::select! {
+                end = host.await_end(&mut shim) => end,
+                () = host.0.shutdown.requested() => return,
+            };
+            let handle = record.handle.clone();
+            match end.or_else(|| host.0.records.exit(&handle)) {
+                Some(exit) => host.note_end(&handle, exit),
+                None => {
+                    // The kernel has killed the container with its shim.
+                    warn!(container.handle = %handle, "the shim of `{handle}` died");
+                    host.take_away(&handle);
+                }
+            }
+        });
+    }
+
+    async fn await_end(&self, shim: &mut Shim) -> Option<ProcessExit> {
+        shim.send(&ShimRequest::Watch, &[]).await.ok()?;
+        match shim.receive().await {
+            Ok(Some(ShimResponse::Exited(exit))) => Some(exit),
+            _ => None,
+        }
+    }
+
+    fn note_end(&self, handle: &str, exit: ProcessExit) {
+        let news = self.change(|state| match state.containers.get_mut(handle) {
+            Some(there) if there.phase == Phase::Running => {
+                there.phase = Phase::Ended(exit.clone());
+                true
+            }
+            _ => false,
+        });
+        if news {
+            let _ = self.0.events.send(Event::Exited { handle: handle.to_owned(), exit });
+        }
+    }
+
+    fn visible(&self, handle: &str) -> Result<Container> {
+        let state = self.state();
+        let there = state.containers.get(handle).filter(|there| there.phase.is_visible());
+        there.cloned().ok_or_else(|| Error::NotFound(format!("container {handle}")))
+    }
+
+    /// One container.
+    pub(crate) fn info(&self, handle: &str) -> Result<ContainerInfo> {
+        let there = self.visible(handle)?;
+        Ok(there.record.info(self.0.host_address, there.phase.exit()))
+    }
+
+    /// Those whose labels have these values.
+    pub(crate) fn list(&self, labels: &BTreeMap<String, String>) -> Vec<ContainerInfo> {
+        let state = self.state();
+        let visible = state.containers.values().filter(|there| there.phase.is_visible());
+        let asked = visible.filter(|there| labels.iter().all(|(key, value)| there.record.labels.get(key) == Some(value)));
+        asked.map(|there| there.record.info(self.0.host_address, there.phase.exit())).collect()
+    }
+
+    /// What containers use.
+    pub(crate) async fn metrics(&self, handles: &[String]) -> BTreeMap<String, Metrics> {
+        let known = handles.iter().filter_map(|handle| self.visible(handle).ok());
+        let asked = known.map(|there| async move {
+            let handle = there.record.handle;
+            let mut metrics = self.0.cgroups.metrics(&handle);
+            let socket = self.socket(there.record.slot);
+            let usage = Shim::ask(&socket, &ShimRequest::Usage, &[]);
+            if let Ok(Ok(ShimResponse::Usage { disk_bytes, log_bytes })) = tokio::time::timeout(Duration::from_secs(2), usage).await {
+                metrics.disk_bytes = disk_bytes;
+                metrics.log_bytes = log_bytes;
+            }
+            (handle, metrics)
+        });
+        futures::future::join_all(asked).await.into_iter().collect()
+    }
+
+    /// Runs one more process inside; dropping the future kills it.
+    pub(crate) async fn exec(&self, handle: &str, process: ProcessSpec, descriptors: Vec<OwnedFd>) -> Result<ProcessExit> {
+        use std::os::fd::AsFd;
+        validate::process(&process)?;
+        let there = self.visible(handle)?;
+        if there.phase != Phase::Running {
+            return Err(Error::NotFound(format!("a running container {handle}")));
+        }
+        let mut process = process;
+        validate::replace_in(&mut process.env, there.record.address, self.0.host_address, &there.record.ports);
+        let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        let mut shim =
+            Shim::connect(&self.socket(there.record.slot)).await.map_err(|_| Error::NotFound(format!("a running container {handle}")))?;
+        shim.send(&ShimRequest::Exec(process), &borrowed).await.map_err(Error::at("reaching the shim"))?;
+        drop(descriptors);
+        match shim.receive().await {
+            Ok(Some(ShimResponse::Exited(exit))) => Ok(exit),
+            Ok(Some(ShimResponse::Refused { kind, message })) => Err(Error::from_shim("the shim", kind, message)),
+            Ok(Some(_)) => Err(shim::unexpected()),
+            Ok(None) | Err(_) => Err(Error::from_shim("the process", ErrorKind::NotFound, format!("container {handle}"))),
+        }
+    }
+
+    /// TERM, then KILL.
+    pub(crate) async fn stop(&self, handle: &str, grace_ms: u64) -> Result<ProcessExit> {
+        let there = self.visible(handle)?;
+        if let Some(exit) = there.phase.exit() {
+            return Ok(exit);
+        }
+        let answer = Shim::ask(&self.socket(there.record.slot), &ShimRequest::Stop { grace_ms }, &[]).await;
+        match answer {
+            Ok(ShimResponse::Exited(exit)) => {
+                self.note_end(handle, exit.clone());
+                Ok(exit)
+            }
+            Ok(_) => Err(shim::unexpected()),
+            // It ended between our look and our request.
+            Err(e) => self.0.records.exit(handle).ok_or(e),
+        }
+    }
+
+    /// Makes a layer.
+    pub(crate) async fn create_layer(&self, layer: &str, archive: &std::path::Path, prefix: &std::path::Path) -> Result<()> {
+        self.0.layers.create(&self.0.config, &self.0.programs, layer, archive, prefix).await
+    }
+
+    /// Removes layers that nobody needs.
+    pub(crate) async fn keep_layers(&self, keep: Vec<String>) -> Result<()> {
+        let mut keep: BTreeSet<String> = keep.into_iter().collect();
+        keep.extend(self.state().containers.values().flat_map(|there| there.record.layers.clone()));
+        self.0.layers.keep(&keep).await
+    }
+
+    /// Events from here on, and those of containers that have ended already.
+    pub(crate) fn events(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
+        let state = self.state();
+        let receiver = self.0.events.subscribe();
+        let ended = state.containers.iter().filter_map(|(handle, there)| {
+            Some(Event::Exited { handle: handle.clone(), exit: there.phase.exit()? })
+        });
+        (ended.collect(), receiver)
+    }
+}
+
+enum Reserved {
+    New(Record),
+    There(ContainerInfo),
+    Busy,
+}
+
+impl Phase {
+    fn is_visible(&self) -> bool {
+        matches!(self, Self::Running | Self::Ended(_))
+    }
+    fn exit(&self) -> Option<ProcessExit> {
+        match self {
+            Self::Ended(exit) => Some(exit.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// Host ports of a container and where they lead.
+fn leads(record: &Record) -> impl Iterator<Item = (u16, (Ipv4Addr, u16))> + '_ {
+    record.ports.iter().map(|(inside, outside)| (*outside, (record.address, *inside)))
+}
+
+impl State {
+    fn recover(config: &Config, found: &[(String, Option<Record>)], resting: Resting) -> Self {
+        let mut slots = Pool::new(0..=config.slots - 1);
+        let mut ports = Pool::new(config.raw.network.first_port.into()..=config.raw.network.last_port.into());
+        resting.slots.into_iter().for_each(|(slot, until)| slots.rest(slot, until));
+        resting.ports.into_iter().for_each(|(port, until)| ports.rest(port, until));
+        let mut containers = BTreeMap::new();
+        for record in found.iter().filter_map(|(_, record)| record.as_ref()) {
+            slots.adopt(record.slot);
+            record.ports.values().for_each(|port| ports.adopt((*port).into()));
+            containers.insert(record.handle.clone(), Container { record: record.clone(), phase: Phase::Coming });
+        }
+        Self { containers, slots, ports }
+    }
+
+    fn set_phase(&mut self, handle: &str, phase: Phase) {
+        if let Some(there) = self.containers.get_mut(handle) {
+            there.phase = phase;
+        }
+    }
+
+    /// Takes room for a container, or says what is missing.
+    fn promise(&mut self, config: &Config, spec: &ContainerSpec, digest: &str, boot: &str, now: Timestamp) -> Result<Record> {
+        let promised = |of: fn(&Record) -> u64| self.containers.values().map(|there| of(&there.record)).sum::<u64>();
+        let room = [
+            ("memory", spec.limits.memory_bytes, config.raw.capacity.memory_mb << 20, promised(|r| r.memory_bytes)),
+            ("disk", spec.limits.disk_bytes, config.raw.capacity.disk_mb << 20, promised(|r| r.disk_bytes)),
+        ];
+        for (what, asked, all, promised) in room {
+            let free = all.saturating_sub(promised);
+            if asked > free {
+                return Err(Error::NoRoom(format!("{} MB of {what} asked, {} MB free", asked >> 20, free >> 20)));
+            }
+        }
+        let slot = self.slots.take(now).ok_or_else(|| Error::NoRoom("no address is free".into()))?;
+        let mut ports = BTreeMap::new();
+        for inside in &spec.ports {
+            let Some(outside) = self.ports.take(now).and_then(|port| u16::try_from(port).ok()) else {
+                self.slots.rest(slot, now);
+                ports.values().for_each(|port: &u16| self.ports.rest((*port).into(), now));
+                return Err(Error::NoRoom("no port of the host is free".into()));
+            };
+            ports.insert(*inside, outside);
+        }
+        Ok(Record {
+            handle: spec.handle.clone(),
+            labels: spec.labels.clone(),
+            spec_sha256: digest.to_owned(),
+            slot,
+            address: config.subnet.address(slot),
+            ports,
+            layers: spec.layers.clone(),
+            memory_bytes: spec.limits.memory_bytes,
+            disk_bytes: spec.limits.disk_bytes,
+            created_at: now.0,
+            boot: boot.to_owned(),
+        })
+    }
+
+    /// Takes everything back; address and ports rest until then.
+    fn release(&mut self, record: &Record, until: Timestamp) -> Resting {
+        self.containers.remove(&record.handle);
+        self.slots.rest(record.slot, until);
+        record.ports.values().for_each(|port| self.ports.rest((*port).into(), until));
+        Resting { slots: self.slots.resting().clone(), ports: self.ports.resting().clone() }
+    }
+}
+
+/// What a task of the host reports when it cannot do its work.
+fn log_failure(handle: &str, e: &(dyn std::error::Error + 'static)) {
+    warn!(container.handle = %handle, error = e, "`{handle}` is not wholly taken away yet");
+}
+
+/// An error of the operating system with the thing it is about.
+fn about(what: &str, e: &io::Error) -> io::Error {
+    io::Error::new(e.kind(), format!("{what}: {e}"))
+}

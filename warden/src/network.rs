@@ -1,0 +1,270 @@
+//! The host's side of the containers' network: one nftables table, one link that holds the gateway's address.
+//!
+//! No rule names a container: links are known by their prefix, addresses by the route that the kernel has for them. Only the map of
+//! host ports changes with containers.
+
+use crate::{
+    config::Config,
+    error::{Error, Result},
+};
+use futures::TryStreamExt;
+use rtnetlink::{Handle, LinkBridge};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs, io,
+    net::{IpAddr, Ipv4Addr, UdpSocket},
+    path::Path,
+    process::Stdio,
+};
+use tokio::{io::AsyncWriteExt, process::Command};
+
+/// Where host ports lead.
+pub(crate) type Ports = BTreeMap<u16, (Ipv4Addr, u16)>;
+
+/// The daemon's hold on the host's network.
+pub(crate) struct Network {
+    table: String,
+    links: Handle,
+}
+
+impl Network {
+    /// Sets everything up, or takes over what is there; `ports` are those of the containers that live.
+    pub(crate) async fn start(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports) -> Result<Self> {
+        let (connection, links, _) = rtnetlink::new_connection().map_err(Error::at("opening netlink"))?;
+        tokio::spawn(connection); // ends with the last handle
+        let network = Self { table: config.raw.network.table.clone(), links };
+        fs::write("/proc/sys/net/ipv4/ip_forward", "1").map_err(Error::at("turning forwarding on"))?;
+        network.hold_gateway(config).await.map_err(Error::at("setting the gateway's address"))?;
+        nft(&ruleset(config, resolvers, ports)).await.map_err(Error::at("loading the rules"))?;
+        Ok(network)
+    }
+
+    async fn hold_gateway(&self, config: &Config) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let name = config.gateway_link();
+        let index = match self.index(&name).await? {
+            Some(index) => index,
+            None => {
+                // A bridge without ports, because every kernel has bridges and some have no dummy links.
+                self.links.link().add(LinkBridge::new(&name).up().build()).execute().await?;
+                self.index(&name).await?.ok_or("the link vanished")?
+            }
+        };
+        let added = self.links.address().add(index, IpAddr::V4(config.subnet.gateway()), 32).execute().await;
+        match added {
+            Err(rtnetlink::Error::NetlinkError(e)) if e.to_io().kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    async fn index(&self, name: &str) -> std::result::Result<Option<u32>, rtnetlink::Error> {
+        match self.links.link().get().match_name(name.to_owned()).execute().try_next().await {
+            Ok(found) => Ok(found.map(|link| link.header.index)),
+            Err(rtnetlink::Error::NetlinkError(e)) if e.to_io().raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => {
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Lets host ports lead to a container.
+    pub(crate) async fn open(&self, ports: &Ports) -> Result<()> {
+        self.elements("add", ports).await.map_err(Error::at("opening ports"))
+    }
+
+    /// Ends that, also for connections that are open.
+    pub(crate) async fn close(&self, ports: &Ports) -> Result<()> {
+        // One at a time: one that is not there must not keep the others.
+        for (port, target) in ports {
+            let one = BTreeMap::from([(*port, *target)]);
+            if let Err(e) = self.elements("delete", &one).await {
+                if !e.to_string().contains("No such file") {
+                    return Err(Error::at("closing ports")(e));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn elements(&self, verb: &str, ports: &Ports) -> io::Result<()> {
+        if ports.is_empty() {
+            return Ok(());
+        }
+        nft(&format!("{verb} element inet {} host_ports {{ {} }}\n", self.table, elements(ports))).await
+    }
+
+    /// Removes a link if it is there.
+    pub(crate) async fn remove_link(&self, name: &str) -> Result<()> {
+        let Some(index) = self.index(name).await.map_err(Error::at("finding a link"))? else { return Ok(()) };
+        match self.links.link().del(index).execute().await {
+            // Gone by itself meanwhile, with its other end.
+            Err(rtnetlink::Error::NetlinkError(e)) if e.to_io().raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => {
+                Ok(())
+            }
+            other => other.map_err(Error::at("removing a link")),
+        }
+    }
+
+    /// Names of all links with a prefix.
+    pub(crate) async fn links_named(&self, prefix: &str) -> Result<Vec<String>> {
+        let mut found = vec![];
+        let mut all = self.links.link().get().execute();
+        while let Some(link) = all.try_next().await.map_err(Error::at("listing links"))? {
+            for attribute in link.attributes {
+                if let rtnetlink::packet_route::link::LinkAttribute::IfName(name) = attribute
+                    && name.starts_with(prefix)
+                {
+                    found.push(name);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes rules and gateway away; only when no container is left.
+    pub(crate) async fn end(&self, config: &Config) -> Result<()> {
+        self.remove_link(&config.gateway_link()).await?;
+        let table = &self.table;
+        nft(&format!("add table inet {table}\ndelete table inet {table}\n")).await.map_err(Error::at("removing the rules"))
+    }
+}
+
+/// Takes rules and gateway away without a daemon.
+pub(crate) fn clean(config: &Config) -> io::Result<()> {
+    let run = |program: &str, arguments: &[&str]| std::process::Command::new(program).args(arguments).output();
+    let (table, link) = (&config.raw.network.table, config.gateway_link());
+    if run("nft", &["list", "table", "inet", table])?.status.success() {
+        run("nft", &["delete", "table", "inet", table])?;
+    }
+    if Path::new("/sys/class/net").join(&link).exists() {
+        run("ip", &["link", "delete", &link])?;
+    }
+    Ok(())
+}
+
+fn elements(ports: &Ports) -> String {
+    let pairs: Vec<String> = ports.iter().map(|(port, (address, inside))| format!("{port} : {address} . {inside}")).collect();
+    pairs.join(", ")
+}
+
+fn ruleset(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports) -> String {
+    let settings = &config.raw.network;
+    let (table, links, subnet) = (&settings.table, format!("\"{}*\"", settings.link_prefix), &settings.subnet);
+    let gateway = config.subnet.gateway();
+    let services: Ports = settings.host_services.iter().map(|s| (s.port, (*s.target.ip(), s.target.port()))).collect();
+    let map = |name: &str, ports: &Ports| {
+        let filled = if ports.is_empty() { String::new() } else { format!("elements = {{ {} }}", elements(ports)) };
+        format!("map {name} {{ type inet_service : ipv4_addr . inet_service; {filled} }}")
+    };
+    let mut text = format!("add table inet {table}\ndelete table inet {table}\n");
+    let resolver_list: Vec<String> = resolvers.iter().map(ToString::to_string).collect();
+    let resolve = if resolver_list.is_empty() {
+        String::new()
+    } else {
+        format!("ip daddr {{ {} }} meta l4proto {{ tcp, udp }} th dport 53 accept", resolver_list.join(", "))
+    };
+    let _ = write!(
+        text,
+        "table inet {table} {{
+  {host_ports}
+  {host_services}
+  chain early {{ type filter hook prerouting priority raw; policy accept;
+    iifname {links} meta nfproto ipv6 drop
+    iifname {links} fib saddr . iif oif missing drop comment \"a false sender\"
+    iifname {links} ip daddr 127.0.0.0/8 drop
+  }}
+  chain redirect {{ type nat hook prerouting priority dstnat; policy accept;
+    iifname {links} ip daddr {gateway} dnat ip to tcp dport map @host_services
+    iifname != {links} fib daddr type local dnat ip to tcp dport map @host_ports
+  }}
+  chain redirect_own {{ type nat hook output priority -100; policy accept;
+    fib daddr type local dnat ip to tcp dport map @host_ports
+  }}
+  chain disguise {{ type nat hook postrouting priority srcnat; policy accept;
+    oifname {links} ip saddr 127.0.0.0/8 snat ip to {gateway}
+    ip saddr {subnet} oifname != {links} masquerade
+  }}
+  chain pass {{ type filter hook forward priority filter; policy accept;
+    iifname != {links} oifname != {links} accept
+    ct state established,related accept
+    ct state invalid drop
+    oifname {links} iifname != {links} ct status dnat accept
+    oifname {links} drop comment \"neighbours\"
+    ip daddr 169.254.0.0/16 drop comment \"metadata services\"
+    ip daddr {subnet} drop
+    iifname {links} ip protocol {{ tcp, udp, icmp }} accept
+    drop
+  }}
+  chain host {{ type filter hook input priority filter; policy accept;
+    iifname != {links} accept
+    ct state established,related accept
+    ct status dnat accept comment \"host services\"
+    {resolve}
+    drop
+  }}
+}}
+",
+        host_ports = map("host_ports", ports),
+        host_services = map("host_services", &services),
+    );
+    text
+}
+
+async fn nft(script: &str) -> io::Result<()> {
+    let mut child = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(script.as_bytes()).await?;
+    }
+    let done = child.wait_with_output().await?;
+    if done.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("nft: {}", String::from_utf8_lossy(&done.stderr).trim())))
+}
+
+/// The address under which the outside reaches this host: that of the default route, or the gateway's.
+pub(crate) fn host_address(config: &Config) -> Ipv4Addr {
+    let by_route = || -> io::Result<IpAddr> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.connect("198.51.100.1:9")?; // nothing is sent
+        Ok(socket.local_addr()?.ip())
+    };
+    match (config.raw.network.host_address, by_route()) {
+        (Some(set), _) => set,
+        (None, Ok(IpAddr::V4(found))) if !found.is_unspecified() => found,
+        (None, _) => config.subnet.gateway(),
+    }
+}
+
+/// The resolvers that containers use: those set, or the host's as far as containers can reach them.
+pub(crate) fn resolvers(config: &Config) -> Vec<Ipv4Addr> {
+    if !config.raw.network.resolvers.is_empty() {
+        return config.raw.network.resolvers.clone();
+    }
+    // A stub on loopback knows the real ones; systemd-resolved writes them here.
+    let files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+    let found = files.iter().map(|file| parse_resolvers(&fs::read_to_string(file).unwrap_or_default()));
+    found.into_iter().find(|list| !list.is_empty()).unwrap_or_default()
+}
+
+fn parse_resolvers(text: &str) -> Vec<Ipv4Addr> {
+    let words = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver")).map(str::trim);
+    words.filter_map(|word| word.parse().ok()).filter(|address: &Ipv4Addr| !address.is_loopback()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolver_on_loopback_is_no_use_inside() {
+        let text = "# made by x\nnameserver 127.0.0.53\nnameserver ::1\n nameserver 192.0.2.53\noptions edns0\n";
+        assert_eq!(parse_resolvers(text), [Ipv4Addr::new(192, 0, 2, 53)]);
+    }
+}
