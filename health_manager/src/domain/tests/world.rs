@@ -452,7 +452,7 @@ impl World {
         let Some((record, revision)) = self.bucket.get(&slot).cloned() else { return };
         let mine = |holder: &Option<Holder>| holder.as_ref().is_some_and(|holder| holder.instance == instance);
         if mine(&record.owner) {
-            let rest = record.predecessor.is_some().then(|| InstanceRecord { owner: None, ..record });
+            let rest = record.predecessor.is_some().then_some(InstanceRecord { owner: None, ..record });
             self.set(slot, rest, revision);
         } else if mine(&record.predecessor) {
             self.set(slot, Some(InstanceRecord { predecessor: None, ..record }), revision);
