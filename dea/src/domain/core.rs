@@ -506,6 +506,8 @@ impl Core {
         };
         out.extend(tickets.into_iter().map(|ticket| Effect::Answer(ticket, answer.clone())));
         let Ok(claimed) = outcome else {
+            // If the outcome was unknown and the claim went through after all, it is given back.
+            out.push(Effect::Disown(instance.key.clone(), id));
             self.instances.remove(&id);
             return out.push(Effect::Tell);
         };

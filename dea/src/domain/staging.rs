@@ -31,7 +31,12 @@ pub fn read(file: &str, most_bytes: u64) -> String {
     format!("[ -f {file} ] && [ ! -L {file} ] || exit 44; exec head -c {most_bytes} {file}")
 }
 
-/// Exit status of [`read`] where there is no such file.
+/// A process that prints all of a result, if it is a regular file.
+pub fn stream(file: &str) -> String {
+    format!("[ -f {file} ] && [ ! -L {file} ] || exit 44; exec cat {file}")
+}
+
+/// Exit status of [`read`] and [`stream`] where there is no such file.
 pub const ABSENT: i32 = 44;
 
 /// The prepared files of a staging on the host.

@@ -4,6 +4,7 @@ use parking_lot::Mutex;
 use std::{
     collections::HashMap,
     fs, io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -61,7 +62,7 @@ impl Cache {
     /// # Errors
     /// Those of the folder.
     pub fn open(folder: &Path, limit_bytes: u64) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
+        passable(folder)?;
         let mut found = vec![];
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
@@ -158,6 +159,15 @@ impl Cache {
     pub fn keys(&self) -> Vec<String> {
         self.0.state.lock().items.keys().cloned().collect()
     }
+}
+
+/// Makes a folder through which containers reach what they are shown, and in which nobody else can look around.
+///
+/// # Errors
+/// Those of the folder.
+pub fn passable(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o711))
 }
 
 /// Takes the oldest unused items out until the rest fits.

@@ -6,7 +6,12 @@ use crate::{
         container::Common,
         core::{Core, Effect, Input, Recovery, Settings, Ticket, Told},
     },
-    edge::{Outside, World, backoff::Backoff, cache::Cache, claims, containers, health, identity, launch, stage},
+    edge::{
+        Outside, World,
+        backoff::Backoff,
+        cache::{self, Cache},
+        claims, containers, health, identity, launch, stage,
+    },
 };
 use bus::{Bucket, Bus, Change, Delivery, Subscription};
 use cloud_controller_client::CrashReport;
@@ -22,7 +27,7 @@ use messages::{
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -87,7 +92,7 @@ pub async fn start(config: Config, outside: Outside, shutdown: &Shutdown) -> Res
     let droplets = open("droplets", raw.droplet_cache_mb)?;
     let buildpacks = open("buildpacks", raw.buildpack_cache_mb)?;
     let works = folder("work");
-    std::fs::create_dir_all(&works).map_err(|e| StartError::Folder(works.clone(), e))?;
+    cache::passable(&works).map_err(|e| StartError::Folder(works.clone(), e))?;
     let settings = Settings {
         common: Common { dea: id, lifecycle: raw.lifecycle.clone(), pids: raw.pids },
         route_to: raw.route_to,
@@ -244,6 +249,7 @@ impl Shell {
         };
         let (capacity, containers) = unless_stopped(&shutdown, read).await?;
         info!(dea.id = %dea, containers = containers.len(), stagings = works.len(), memory_mb = capacity.memory_mb, "taking back what is here");
+        sweep_works(&self.world.works, &works);
         self.step(Input::Capacity(capacity));
         self.step(Input::Recovered(Recovery { containers, records, works }));
         Ok(())
@@ -638,6 +644,16 @@ fn told(change: Change) -> Option<(String, Told)> {
         },
         Change::Removed { key, revision } if key.starts_with("instance.") => Some((key, Told::Removed(revision))),
         _ => None,
+    }
+}
+
+/// Removes the folders of stagings that are not this DEA's any more.
+fn sweep_works(folder: &Path, works: &[BuildId]) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !works.iter().any(|build| build.to_string() == name) {
+            cache::remove(&entry.path());
+        }
     }
 }
 

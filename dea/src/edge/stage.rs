@@ -176,7 +176,7 @@ impl Job<'_> {
 
     async fn prepare(&mut self) -> Result<Inputs, Stop> {
         let folder = self.world.works.join(self.spec.build.to_string());
-        fs::create_dir_all(&folder).map_err(|e| staging::error(format!("no room for the package: {e}")))?;
+        cache::passable(&folder).map_err(|e| staging::error(format!("no room for the package: {e}")))?;
         let (package, cache, buildpacks) = tokio::join!(self.package(&folder), self.build_cache(&folder), self.buildpacks());
         let mut inputs = Inputs { package: package?, cache, buildpacks: BTreeMap::new() };
         for (key, lease) in buildpacks? {
@@ -288,7 +288,9 @@ impl Job<'_> {
 
     async fn result(&self, handle: &str) -> Option<ResultFile> {
         let line = staging::read("/tmp/output/result.json", RESULT_BYTES);
-        let (exit, bytes) = self.read(handle, &line, RESULT_BYTES).await.ok()?;
+        // Something that was left running inside may play with the file.
+        let read = tokio::time::timeout(Duration::from_secs(30), self.read(handle, &line, RESULT_BYTES));
+        let (exit, bytes) = read.await.ok()?.ok()?;
         if exit.status != 0 {
             return None;
         }
@@ -314,8 +316,9 @@ impl Job<'_> {
         self.note(LogType::Out, "Uploading droplet...");
         let droplet = self.upload(handle, "droplet", "/tmp/output/droplet.tgz").await?;
         self.note(LogType::Out, &format!("Uploaded droplet ({})", text::size(droplet.size_bytes)));
-        let there = self.read(handle, &staging::read("/tmp/output/cache.tgz", 1), 1).await;
-        if matches!(&there, Ok((exit, _)) if exit.status == 0) {
+        let line = staging::read("/tmp/output/cache.tgz", 1);
+        let there = tokio::time::timeout(Duration::from_secs(30), self.read(handle, &line, 1)).await;
+        if matches!(&there, Ok(Ok((exit, _))) if exit.status == 0) {
             self.note(LogType::Out, "Uploading build artifacts cache...");
             match self.upload(handle, "cache", "/tmp/output/cache.tgz").await {
                 Ok(cache) => {
@@ -337,7 +340,7 @@ impl Job<'_> {
         loop {
             let failed = |why: &str| Stop::from(staging::error(format!("the {what} could not be uploaded: {why}")));
             let (output, streams) = streams().map_err(|e| failed(&e.to_string()))?;
-            let line = staging::read(file, i64::MAX.unsigned_abs());
+            let line = staging::stream(file);
             let process = staging::process(&line, &BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]));
             let reading = self.world.outside.warden.exec(handle, &process, streams);
             let uploading = self.world.outside.controller.upload(self.spec.build, what, output);
