@@ -118,6 +118,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_container_with_ports_arrives_as_it_was_sent() {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        let info = crate::ContainerInfo {
+            handle: "a".into(),
+            labels: Default::default(),
+            address: [10, 254, 0, 2].into(),
+            host_address: [192, 0, 2, 1].into(),
+            ports: [(8080, 61_001)].into(),
+            created_at: 1,
+            exit: None,
+        };
+        send(&mut ours, &crate::Response::Container(info.clone()), &[]).await.unwrap();
+        let (response, _) = receive::<crate::Response>(&mut theirs).await.unwrap().unwrap();
+        assert!(matches!(response, crate::Response::Container(arrived) if arrived == info));
+    }
+
+    #[tokio::test]
     async fn a_frame_that_is_too_long_is_refused_before_it_is_read() {
         let (mut ours, mut theirs) = UnixStream::pair().unwrap();
         ours.write_all(&u32::MAX.to_be_bytes()).await.unwrap();

@@ -130,11 +130,19 @@ pub struct ContainerInfo {
     /// The address of this host as the outside sees it.
     pub host_address: Ipv4Addr,
     /// Container port to host port.
+    #[serde(deserialize_with = "numbered")]
     pub ports: BTreeMap<u16, u16>,
     /// When it was created, microseconds since the epoch.
     pub created_at: u64,
     /// How its main process ended; absent while it runs.
     pub exit: Option<ProcessExit>,
+}
+
+/// JSON has only text as keys, and inside a tagged enum nobody turns them back into numbers.
+fn numbered<'de, D: serde::Deserializer<'de>>(from: D) -> Result<BTreeMap<u16, u16>, D::Error> {
+    let text = BTreeMap::<String, u16>::deserialize(from)?;
+    let number = |(key, value): (String, u16)| Ok((key.parse().map_err(serde::de::Error::custom)?, value));
+    text.into_iter().map(number).collect()
 }
 
 /// How a process ended.
