@@ -34,7 +34,8 @@
 //! - Exit status: 0 staged; 222 no buildpack detected the app (`NoAppDetectedError`); 223 the final buildpack's supply, finalize or
 //!   compile failed (`BuildpackCompileFailed`); 224 its release failed (`BuildpackReleaseFailed`); 225 an earlier buildpack's supply
 //!   failed, or a buildpack is not one (`StagingError`); 124 out of time (`StagingTimeExpired`); 1 anything else (`StagingError`).
-//!   `error.id` in the result says the same and is what users see; the message is one line and names the buildpack.
+//!   `error.id` in the result says the same; `error.message` is one line that follows the official sentence of that id, names the
+//!   buildpack, and says how it ended.
 //! - Log lines: standard output and standard error, unbuffered.
 //!
 //! # What a DEA gives to `launcher`

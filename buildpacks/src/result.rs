@@ -36,7 +36,7 @@ pub struct UsedBuildpack {
     pub detect_output: String,
 }
 
-/// A failure as the user reads it.
+/// A failure, without the official sentence that belongs to its id.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StagingError {
     /// `NoAppDetectedError`, `BuildpackCompileFailed`, `BuildpackReleaseFailed`, `StagingTimeExpired` or `StagingError`.

@@ -82,33 +82,21 @@ impl Failure {
         }
     }
 
-    /// The error as the API shows it.
+    /// The error for the DEA: the official id, and what the official sentence that belongs to it leaves open.
     #[must_use]
     pub fn for_user(&self) -> StagingError {
         let (id, message) = match self {
-            Self::NotDetected => {
-                ("NoAppDetectedError", "An app was not successfully detected by any available buildpack".to_owned())
-            }
+            Self::NotDetected => ("NoAppDetectedError", self.to_string()),
             Self::Compile { buildpack, script, cause } => {
-                let text =
-                    format!("App staging failed in the buildpack compile phase: {buildpack}, bin/{script}: {}", hinted(cause));
-                ("BuildpackCompileFailed", text)
+                ("BuildpackCompileFailed", format!("{buildpack}, bin/{script}: {}", hinted(cause)))
             }
-            Self::Release { buildpack, cause } => (
-                "BuildpackReleaseFailed",
-                format!("App staging failed in the buildpack release phase: {buildpack}: {}", hinted(cause)),
-            ),
-            Self::ReleaseOutput(buildpack, why) => (
-                "BuildpackReleaseFailed",
-                format!("App staging failed in the buildpack release phase: {buildpack}: {self}: {why}"),
-            ),
+            Self::Release { buildpack, cause } => ("BuildpackReleaseFailed", format!("{buildpack}, bin/release: {}", hinted(cause))),
+            Self::ReleaseOutput(buildpack, why) => ("BuildpackReleaseFailed", format!("{buildpack}: {self}: {why}")),
             Self::Timeout { seconds, doing } => {
-                ("StagingTimeExpired", format!("Staging time expired: {seconds} s are allowed, and it ended during {doing}"))
+                ("StagingTimeExpired", format!("{seconds} s are allowed, and they ended during {doing}"))
             }
-            Self::Supply { buildpack, cause } => {
-                ("StagingError", format!("Staging error: {buildpack}, bin/supply: {}", hinted(cause)))
-            }
-            _ => ("StagingError", format!("Staging error: {}", self.log_line())),
+            Self::Supply { buildpack, cause } => ("StagingError", format!("{buildpack}, bin/supply: {}", hinted(cause))),
+            _ => ("StagingError", self.log_line()),
         };
         StagingError { id: id.to_owned(), message }
     }
