@@ -215,6 +215,11 @@ impl Fields {
     }
 }
 
+/// The body as it came, for the event that tells of it.
+pub fn raw(body: &[u8]) -> Value {
+    serde_json::from_slice(body).unwrap_or_default()
+}
+
 /// Reads `{"data": {"guid": "..."}}` or `{"data": null}`.
 ///
 /// # Errors

@@ -8,9 +8,24 @@ pub mod page;
 pub mod query;
 pub mod routing;
 
+pub mod domains;
+pub mod include;
+pub mod organizations;
+pub mod routes;
+pub mod spaces;
+pub mod usage;
+pub mod users;
+
+mod absent;
+mod audit_events;
+mod env_groups;
+mod feature_flags;
 mod jobs;
 mod middleware;
+mod quotas;
+mod roles;
 mod root;
+mod stacks;
 
 pub use error::{Answer, Failure};
 pub use middleware::around;
@@ -18,9 +33,9 @@ pub use middleware::around;
 use crate::{
     bus::Actual,
     config::Config,
-    domain::{Access, Caller, Hint, Result, Tx},
+    domain::{Access, Caller, Error, Hint, Result, Rule, Tx},
     outside::Identities,
-    store::{Store, jobs::Job, users},
+    store::{self, Store, jobs::Job},
     vault::Vault,
 };
 use actix_web::{
@@ -129,6 +144,24 @@ impl Api {
         self.write(&Caller::system(), work).await
     }
 
+    /// Runs a recursive deletion; when one part of it cannot go, nothing does, and the job tells why.
+    pub async fn write_job<F>(&self, caller: &Caller, operation: &'static str, work: F) -> Result<Job>
+    where
+        F: FnMut(&mut Tx<'_>) -> Result<Job> + Send + 'static,
+    {
+        match self.write(caller, work).await {
+            Err(why @ Error::Rule(Rule::SpaceDeletionFailed | Rule::OrgDeletionFailed, _)) => {
+                let record = move |tx: &mut Tx<'_>| {
+                    let job = store::jobs::begin(tx, operation, None, None)?;
+                    store::jobs::fail(tx, &job.guid, &why)?;
+                    Ok(job)
+                };
+                self.write(caller, record).await
+            }
+            other => other,
+        }
+    }
+
     /// Sends hints. A lost one costs time, never truth: failures are only noted.
     async fn tell(&self, hints: Vec<Hint>) {
         for hint in hints {
@@ -153,7 +186,7 @@ impl Api {
         let user = key.clone();
         // A client has no user name.
         let name = caller.origin.as_ref().map(|_| caller.name.clone());
-        self.store.write(move |conn| users::know(conn, &user.0, name.as_deref(), user.2.as_deref(), now)).await?;
+        self.store.write(move |conn| store::users::know(conn, &user.0, name.as_deref(), user.2.as_deref(), now)).await?;
         let mut known = self.known_users.lock();
         if known.len() >= KNOWN_USERS {
             known.clear();

@@ -8,6 +8,19 @@ pub fn public(config: &mut ServiceConfig) {
     config
         .configure(api::root::routes)
         .configure(api::jobs::routes)
+        .configure(api::organizations::routes)
+        .configure(api::spaces::routes)
+        .configure(api::users::routes)
+        .configure(api::roles::routes)
+        .configure(api::domains::routes)
+        .configure(api::routes::routes)
+        .configure(api::stacks::routes)
+        .configure(api::quotas::routes)
+        .configure(api::feature_flags::routes)
+        .configure(api::env_groups::routes)
+        .configure(api::audit_events::routes)
+        .configure(api::usage::routes)
+        .configure(api::absent::routes)
         .default_service(to(unknown));
 }
 

@@ -6,6 +6,9 @@ mod scope;
 mod tx;
 
 pub mod audit;
+pub mod buildpacks;
+pub mod droplets;
+pub mod manifests;
 pub mod stacks;
 pub mod spaces;
 pub mod routes;

@@ -1,5 +1,8 @@
 //! The service from outside: real sockets on port 0, a SQLite file of its own, an in-memory bus, tokens of a test issuer.
 
 mod harness;
+mod platform;
+mod routes;
+mod tenancy;
 
-pub use harness::{Answered, World};
+pub use harness::World;
