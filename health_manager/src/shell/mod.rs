@@ -116,6 +116,3 @@ async fn tick(sender: mpsc::Sender<Input>) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

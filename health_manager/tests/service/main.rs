@@ -1,17 +1,28 @@
-//! The whole service over an in-memory bus, with a fake feed and fake DEAs.
+//! The whole service, with a fake feed and fake DEAs: over a bus in memory, and over a real server.
 
-use super::*;
-use crate::domain::Settings;
+use bus::{Bucket, Bus};
 use cloud_controller_client::{Desired, DesiredBuild, DesiredChange, DesiredPage, DesiredProcess, Error, StagingResult};
+use foundation::Shutdown;
+use health_manager::{
+    domain::Settings,
+    shell::{Feed, Outside},
+};
 use messages::{
-    claims::{CLAIMS, Holder, InstanceRecord, InstanceState, instance_key},
-    dea::{Advertise, Answer, LOCATE, StageBuild, StartInstance, StopInstance, command_subject},
+    claims::{CLAIMS, Holder, InstanceRecord, InstanceState, LEASES, instance_key},
+    dea::{Advertise, Answer, Heartbeat, InstanceReport, LOCATE, StageBuild, StartInstance, StopInstance, command_subject},
     hints::DropletUpdated,
 };
-use rand::SeedableRng;
-use std::{pin::Pin, sync::Mutex};
-use types::{BuildId, DeaId, ManualClock};
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::time::Instant;
+use types::{BuildId, DeaId, InstanceId, ManualClock, Timestamp};
 use uuid::Uuid;
+
+mod server;
 
 #[derive(Default)]
 struct FakeFeed {
@@ -70,54 +81,45 @@ struct Platform {
 }
 
 impl Platform {
-    async fn new() -> Self {
-        let bus = Bus::in_memory();
-        let feed = Arc::new(FakeFeed::default());
-        let shutdown = Shutdown::new();
-        let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_000)));
-        let outside = Outside { bus: bus.clone(), feed: feed.clone(), clock };
-        start(Settings::named("a"), outside, StdRng::seed_from_u64(1), &shutdown);
-        Self { bus, feed, shutdown }
+    fn new() -> Self {
+        Self::on(Bus::in_memory())
+    }
+
+    fn on(bus: Bus) -> Self {
+        let platform = Self { bus, feed: Arc::default(), shutdown: Shutdown::new() };
+        platform.manage(1_000, &platform.shutdown);
+        platform
+    }
+
+    /// Starts a health manager.
+    fn manage(&self, seconds: u64, shutdown: &Shutdown) {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_secs(seconds)));
+        health_manager::start(Settings::named("a"), Outside { bus: self.bus.clone(), feed: self.feed.clone(), clock }, shutdown);
     }
 
     /// A DEA that claims and at once runs what it is asked to start.
     async fn dea(&self, n: u128, memory_mb: u32) {
-        let dea: DeaId = id(n);
         let bus = self.bus.clone();
+        let dea: DeaId = id(n);
         let mut asked = bus.subscribe(LOCATE).await.unwrap();
         let mut starts = bus.subscribe(&command_subject(dea, "start")).await.unwrap();
         let mut stops = bus.subscribe(&command_subject(dea, "stop")).await.unwrap();
         let bucket = bus.bucket(CLAIMS).await.unwrap();
+        let mut dea = FakeDea { id: dea, memory_mb, bus, bucket, held: BTreeMap::new() };
         tokio::spawn(async move {
-            let mut held: std::collections::BTreeMap<types::InstanceId, String> = Default::default();
             let mut speak = tokio::time::interval(Duration::from_secs(5));
             loop {
                 tokio::select! {
                     Some(asked) = starts.next() => {
-                        let start: StartInstance = asked.read().unwrap();
-                        let key = instance_key(start.version, start.index);
-                        let record = run(&start, dea);
-                        let claimed = match start.revision {
-                            0 => bucket.create(&key, &record).await,
-                            revision => bucket.update(&key, &record, revision).await,
-                        };
-                        let answer = match claimed {
-                            Ok(_) => Answer::Accepted,
-                            Err(e) => Answer::Refused { reason: e.to_string() },
-                        };
-                        held.insert(start.instance, key);
-                        bus.respond(&asked, &answer).await.unwrap();
+                        let answer = dea.start(asked.read().unwrap()).await;
+                        dea.bus.respond(&asked, &answer).await.unwrap();
                     }
                     Some(asked) = stops.next() => {
-                        let stop: StopInstance = asked.read().unwrap();
-                        bus.respond(&asked, &Answer::Accepted).await.unwrap();
-                        if let Some(key) = held.remove(&stop.instance) {
-                            let revision = bucket.get(&key).await.unwrap().unwrap().revision;
-                            bucket.remove(&key, revision).await.unwrap();
-                        }
+                        dea.bus.respond(&asked, &Answer::Accepted).await.unwrap();
+                        dea.stop(asked.read().unwrap()).await;
                     }
-                    Some(_) = asked.next() => bus.publish(&offer(dea, memory_mb)).await.unwrap(),
-                    _ = speak.tick() => bus.publish(&offer(dea, memory_mb)).await.unwrap(),
+                    Some(_) = asked.next() => dea.speak().await,
+                    _ = speak.tick() => dea.speak().await,
                 }
             }
         });
@@ -134,16 +136,68 @@ impl Platform {
     }
 }
 
-fn offer(id: DeaId, memory_mb: u32) -> Advertise {
+struct FakeDea {
+    id: DeaId,
+    memory_mb: u32,
+    bus: Bus,
+    bucket: Bucket,
+    held: BTreeMap<InstanceId, StartInstance>,
+}
+
+impl FakeDea {
+    async fn start(&mut self, start: StartInstance) -> Answer {
+        let key = instance_key(start.version, start.index);
+        let record = run(&start, self.id);
+        let claimed = match start.revision {
+            0 => self.bucket.create(&key, &record).await,
+            revision => self.bucket.update(&key, &record, revision).await,
+        };
+        match claimed {
+            Ok(_) => {
+                self.held.insert(start.instance, start);
+                Answer::Accepted
+            }
+            Err(e) => Answer::Refused { reason: e.to_string() },
+        }
+    }
+
+    async fn stop(&mut self, stop: StopInstance) {
+        if let Some(start) = self.held.remove(&stop.instance) {
+            let key = instance_key(start.version, start.index);
+            let revision = self.bucket.get(&key).await.unwrap().unwrap().revision;
+            self.bucket.remove(&key, revision).await.unwrap();
+        }
+    }
+
+    /// Lost while the bus is away.
+    async fn speak(&self) {
+        let used: u32 = self.held.values().map(|start| start.memory_mb).sum();
+        let report = |start: &StartInstance| InstanceReport {
+            app: start.app,
+            process: start.process,
+            version: start.version,
+            instance: start.instance,
+            index: start.index,
+            state: InstanceState::Running,
+            state_timestamp: Timestamp::from_secs(1_000),
+            usage: None,
+        };
+        let beat = Heartbeat { dea: self.id, droplets: self.held.values().map(report).collect(), works: vec![] };
+        let _ = self.bus.publish(&offer(self.id, self.memory_mb - used, self.memory_mb)).await;
+        let _ = self.bus.publish(&beat).await;
+    }
+}
+
+fn offer(id: DeaId, free_mb: u32, memory_mb: u32) -> Advertise {
     Advertise {
         id,
         stacks: vec!["debian12".into()],
-        available_memory_mb: memory_mb,
+        available_memory_mb: free_mb,
         available_disk_mb: 1_000,
         total_memory_mb: memory_mb,
         total_disk_mb: 1_000,
-        app_id_to_count: Default::default(),
-        placement_properties: Default::default(),
+        app_id_to_count: BTreeMap::new(),
+        placement_properties: BTreeMap::new(),
         evacuating: false,
     }
 }
@@ -185,7 +239,7 @@ async fn until<F: Future<Output = bool>>(what: &str, limit: Duration, mut so: im
 
 #[tokio::test(start_paused = true)]
 async fn what_is_wanted_runs_and_what_is_not_is_gone() {
-    let platform = Platform::new().await;
+    let platform = Platform::new();
     platform.dea(101, 500).await;
     platform.dea(102, 500).await;
     platform.want(process(1, 11, 2, 100)).await;
@@ -201,7 +255,7 @@ async fn what_is_wanted_runs_and_what_is_not_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_start_is_decided_within_milliseconds_of_the_hint() {
-    let platform = Platform::new().await;
+    let platform = Platform::new();
     platform.dea(101, 500).await;
     platform.want(process(1, 11, 1, 100)).await;
     until("the first runs", Duration::from_secs(10), async || platform.running(11, 0).await.is_some()).await;
@@ -214,15 +268,13 @@ async fn a_start_is_decided_within_milliseconds_of_the_hint() {
 
 #[tokio::test(start_paused = true)]
 async fn a_restarted_health_manager_does_not_touch_what_runs() {
-    let platform = Platform::new().await;
+    let platform = Platform::new();
     platform.dea(101, 500).await;
     platform.want(process(1, 11, 1, 100)).await;
     until("it runs", Duration::from_secs(10), async || platform.running(11, 0).await.is_some()).await;
     let before = platform.running(11, 0).await;
     platform.shutdown.finish(Duration::from_secs(5)).await;
-    let clock = Arc::new(ManualClock::at(Timestamp::from_secs(2_000)));
-    let outside = Outside { bus: platform.bus.clone(), feed: platform.feed.clone(), clock };
-    start(Settings::named("a"), outside, StdRng::seed_from_u64(2), &Shutdown::new());
+    platform.manage(2_000, &Shutdown::new());
     platform.want(process(2, 22, 1, 100)).await;
     let took = until("the next runs", Duration::from_secs(10), async || platform.running(22, 0).await.is_some()).await;
     assert!(took < Duration::from_secs(6), "its own lease is taken back at once: {took:?}");
@@ -231,7 +283,7 @@ async fn a_restarted_health_manager_does_not_touch_what_runs() {
 
 #[tokio::test(start_paused = true)]
 async fn a_build_goes_to_a_dea_or_fails_with_a_reason() {
-    let platform = Platform::new().await;
+    let platform = Platform::new();
     platform.dea(101, 500).await;
     let mut asked = platform.bus.subscribe("dea.*.stage").await.unwrap();
     let bus = platform.bus.clone();
@@ -255,4 +307,45 @@ async fn a_build_goes_to_a_dea_or_fails_with_a_reason() {
     assert!(
         matches!(result, StagingResult::Failed { id, message: told } if id == "InsufficientResources" && told.starts_with(&message[..13]))
     );
+}
+
+/// The shape of a real day: work, the server killed, work again, and nothing stopped by the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bus_that_is_killed_costs_no_instance() {
+    let Some(mut server) = server::Server::start() else { return };
+    let bus = Bus::connect(&server.settings()).await.unwrap();
+    for bucket in [CLAIMS, LEASES] {
+        until("the bucket is made", Duration::from_secs(10), async || bus.make_bucket(bucket, 1).await.is_ok()).await;
+    }
+    let platform = Platform::on(bus);
+    platform.dea(101, 500).await;
+    platform.dea(102, 500).await;
+    platform.want(process(1, 11, 2, 100)).await;
+    until("both run", Duration::from_secs(10), async || platform.running(11, 1).await.is_some()).await;
+    let mut took = vec![];
+    for n in 0..20 {
+        let from = Instant::now();
+        platform.want(process(100 + n, 1_000 + n, 1, 1)).await;
+        until("it runs", Duration::from_secs(5), async || platform.running(1_000 + n, 0).await.is_some()).await;
+        took.push(from.elapsed());
+    }
+    took.sort();
+    println!("hint to claimed: median {:?}, slowest {:?}", took[10], took[19]);
+    assert!(took[10] < Duration::from_millis(100), "{took:?}");
+    let before = (platform.running(11, 0).await, platform.running(11, 1).await);
+
+    server.kill();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    server.again();
+    platform.feed.add(process(2, 22, 1, 100));
+    until("news are acted on again", Duration::from_secs(30), async || {
+        let found = tokio::time::timeout(Duration::from_secs(1), platform.bus.bucket(CLAIMS)).await;
+        let Ok(Ok(bucket)) = found else { return false };
+        matches!(bucket.get(&instance_key(id(22), 0)).await, Ok(Some(_)))
+    })
+    .await;
+    assert_eq!((platform.running(11, 0).await, platform.running(11, 1).await), before);
+    platform.want(Desired::NoProcess { process: id(1) }).await;
+    until("what is not wanted goes", Duration::from_secs(30), async || platform.running(11, 0).await.is_none()).await;
+    assert_eq!(platform.shutdown.finish(Duration::from_secs(5)).await, 0);
 }
