@@ -1,0 +1,490 @@
+//! The words and flags of the command line, as the official client has them.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// A client of Cloud Foundry platforms.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cf",
+    version,
+    disable_help_subcommand = false,
+    arg_required_else_help = true,
+    max_term_width = 120,
+    after_help = "EXAMPLES:\n   cf login -a api.cf.localhost -u admin\n   cf push my-app\n   cf logs my-app --recent\n\nENVIRONMENT:\n   CF_HOME=path             Folder of .cf (default: HOME)\n   CF_CA_FILE=file          Authorities to trust, PEM (SSL_CERT_FILE works too)\n   CF_USERNAME, CF_PASSWORD Credentials of 'cf auth' and 'cf login'\n   NO_COLOR=1               No colours"
+)]
+pub(crate) struct Cli {
+    /// Print requests and how long they took
+    #[arg(short = 'v', long = "verbose", global = true)]
+    pub(crate) verbose: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Output for programs.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Format {
+    /// Print JSON, as the API has it
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Log user in
+    #[command(
+        visible_alias = "l",
+        after_help = "EXAMPLES:\n   cf login (omit user name and password to log in interactively)\n   cf login -a api.cf.localhost -u name@example.com -p 'pa55 word'\n   cf login -o my-org -s my-space"
+    )]
+    Login(Login),
+    /// Authenticate non-interactively
+    #[command(
+        after_help = "EXAMPLES:\n   cf auth name@example.com 'my password'\n   CF_USERNAME=name CF_PASSWORD=secret cf auth\n   cf auth client-id client-secret --client-credentials"
+    )]
+    Auth(Auth),
+    /// Log user out
+    #[command(visible_alias = "lo")]
+    Logout,
+    /// Set or view target API address
+    #[command(
+        after_help = "EXAMPLES:\n   cf api https://api.cf.localhost\n   cf api api.cf.localhost --skip-ssl-validation\n   cf api --unset"
+    )]
+    Api(ApiArgs),
+    /// Set or view the targeted org or space
+    #[command(visible_alias = "t", after_help = "EXAMPLES:\n   cf target\n   cf target -o my-org -s my-space")]
+    Target(Target),
+    /// Display the OAuth token of the current session
+    OauthToken,
+    /// Execute a request to the API
+    #[command(
+        after_help = "EXAMPLES:\n   cf curl /v3/apps\n   cf curl /v3/apps -X POST -d '{\"name\":\"x\",...}'\n   cf curl /v3/apps/GUID/env --fail"
+    )]
+    Curl(Curl),
+    /// Print the version
+    Version,
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "EXAMPLES:\n   cf completion bash > /etc/bash_completion.d/cf\n   cf completion zsh > \"${fpath[1]}/_cf\""
+    )]
+    Completion {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+
+    /// List all orgs
+    #[command(visible_alias = "o")]
+    Orgs(Format),
+    /// Create an org
+    #[command(visible_alias = "co", after_help = "EXAMPLES:\n   cf create-org my-org")]
+    CreateOrg {
+        /// Its name
+        org: String,
+    },
+    /// Delete an org and everything in it
+    DeleteOrg {
+        /// Its name
+        org: String,
+        /// Do not ask
+        #[arg(short = 'f')]
+        force: bool,
+    },
+    /// List all spaces in the targeted org
+    Spaces(Format),
+    /// Create a space
+    #[command(
+        visible_alias = "csp",
+        after_help = "EXAMPLES:\n   cf create-space my-space\n   cf create-space my-space -o my-org"
+    )]
+    CreateSpace {
+        /// Its name
+        space: String,
+        /// Org to create it in
+        #[arg(short = 'o')]
+        org: Option<String>,
+    },
+    /// Delete a space and everything in it
+    DeleteSpace {
+        /// Its name
+        space: String,
+        /// Org that it is in
+        #[arg(short = 'o')]
+        org: Option<String>,
+        /// Do not ask
+        #[arg(short = 'f')]
+        force: bool,
+    },
+
+    /// Push a new app or sync changes to an existing app
+    #[command(visible_alias = "p", after_help = PUSH_EXAMPLES)]
+    Push(Box<Push>),
+    /// List all apps in the target space
+    #[command(visible_alias = "a")]
+    Apps(Format),
+    /// Display health and status for an app
+    #[command(after_help = "EXAMPLES:\n   cf app my-app\n   cf app my-app --guid")]
+    App {
+        /// Its name
+        app: String,
+        /// Print its guid alone
+        #[arg(long)]
+        guid: bool,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Start an app
+    #[command(visible_alias = "st")]
+    Start(AppArg),
+    /// Stop an app
+    #[command(visible_alias = "sp")]
+    Stop {
+        /// Its name
+        app: String,
+    },
+    /// Stop all instances of the app, then start them again
+    #[command(visible_alias = "rs")]
+    Restart(AppArg),
+    /// Stage the app's latest package into a droplet and restart the app with it
+    #[command(visible_alias = "rg")]
+    Restage(AppArg),
+    /// Change or view instance count, memory and disk of an app
+    #[command(
+        after_help = "EXAMPLES:\n   cf scale my-app -i 3\n   cf scale my-app -m 512M -f\n   cf scale my-app --process worker -i 2"
+    )]
+    Scale(Scale),
+    /// Delete an app
+    #[command(visible_alias = "d")]
+    Delete {
+        /// Its name
+        app: String,
+        /// Do not ask
+        #[arg(short = 'f')]
+        force: bool,
+        /// Also delete its routes
+        #[arg(short = 'r')]
+        routes: bool,
+    },
+    /// Show recent events of an app
+    Events {
+        /// Its name
+        app: String,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Tail or show recent logs for an app
+    #[command(after_help = "EXAMPLES:\n   cf logs my-app\n   cf logs my-app --recent")]
+    Logs {
+        /// Its name
+        app: String,
+        /// Dump recent logs instead of tailing
+        #[arg(long)]
+        recent: bool,
+    },
+
+    /// Show all env variables for an app
+    #[command(visible_alias = "e")]
+    Env {
+        /// Its name
+        app: String,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Set an env variable for an app
+    #[command(
+        visible_alias = "se",
+        after_help = "EXAMPLES:\n   cf set-env my-app LOG_LEVEL debug\n\nThe app sees it after 'cf restage my-app'."
+    )]
+    SetEnv {
+        /// Its name
+        app: String,
+        /// The variable
+        name: String,
+        /// Its value
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+    },
+    /// Remove an env variable from an app
+    #[command(visible_alias = "ue")]
+    UnsetEnv {
+        /// Its name
+        app: String,
+        /// The variable
+        name: String,
+    },
+
+    /// List all routes in the current space or the current org
+    #[command(visible_alias = "r")]
+    Routes {
+        /// All routes of the org
+        #[arg(long)]
+        org_level: bool,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Create a route for later use
+    #[command(
+        after_help = "EXAMPLES:\n   cf create-route app.localhost -n my-host\n   cf create-route app.localhost -n my-host --path /api"
+    )]
+    CreateRoute(RouteArgs),
+    /// Map a route to an app
+    #[command(after_help = "EXAMPLES:\n   cf map-route my-app app.localhost -n my-host")]
+    MapRoute {
+        /// The app
+        app: String,
+        #[command(flatten)]
+        route: RouteArgs,
+        /// http1 or http2
+        #[arg(long = "app-protocol")]
+        protocol: Option<String>,
+    },
+    /// Remove a route from an app
+    UnmapRoute {
+        /// The app
+        app: String,
+        #[command(flatten)]
+        route: RouteArgs,
+    },
+    /// Delete a route
+    DeleteRoute {
+        #[command(flatten)]
+        route: RouteArgs,
+        /// Do not ask
+        #[arg(short = 'f')]
+        force: bool,
+    },
+    /// List domains in the target org
+    Domains(Format),
+    /// List all buildpacks
+    Buildpacks(Format),
+    /// List all stacks
+    Stacks(Format),
+}
+
+const PUSH_EXAMPLES: &str = "EXAMPLES:\n   cf push my-app\n   cf push my-app -p ./build -b staticfile_buildpack -m 64M\n   cf push -f manifest.yml --var host=blue --vars-file prod.yml\n   cf push my-app -i 3 -k 512M -c './server --port $PORT' --no-route\n\nA .cfignore file in the app's folder names what is not uploaded, as .gitignore does.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    /// API address (e.g. api.cf.localhost)
+    #[arg(short = 'a', value_name = "API")]
+    pub(crate) api: Option<String>,
+    /// User name
+    #[arg(short = 'u', value_name = "USERNAME", env = "CF_USERNAME", hide_env_values = true)]
+    pub(crate) user: Option<String>,
+    /// Password; others on this machine may see it here: leave it out to be asked
+    #[arg(short = 'p', value_name = "PASSWORD", env = "CF_PASSWORD", hide_env_values = true)]
+    pub(crate) password: Option<String>,
+    /// Org
+    #[arg(short = 'o', value_name = "ORG")]
+    pub(crate) org: Option<String>,
+    /// Space
+    #[arg(short = 's', value_name = "SPACE")]
+    pub(crate) space: Option<String>,
+    /// Where the user comes from
+    #[arg(long)]
+    pub(crate) origin: Option<String>,
+    /// Do not check the platform's certificate. Not recommended
+    #[arg(long)]
+    pub(crate) skip_ssl_validation: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Auth {
+    /// User name, or client id
+    #[arg(env = "CF_USERNAME", hide_env_values = true)]
+    pub(crate) user: String,
+    /// Password, or client secret
+    #[arg(env = "CF_PASSWORD", hide_env_values = true)]
+    pub(crate) password: String,
+    /// Log in as a client
+    #[arg(long)]
+    pub(crate) client_credentials: bool,
+    /// Where the user comes from
+    #[arg(long)]
+    pub(crate) origin: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApiArgs {
+    /// API address
+    pub(crate) url: Option<String>,
+    /// Do not check the platform's certificate. Not recommended
+    #[arg(long)]
+    pub(crate) skip_ssl_validation: bool,
+    /// Forget the API address
+    #[arg(long)]
+    pub(crate) unset: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// Org
+    #[arg(short = 'o', value_name = "ORG")]
+    pub(crate) org: Option<String>,
+    /// Space
+    #[arg(short = 's', value_name = "SPACE")]
+    pub(crate) space: Option<String>,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Curl {
+    /// Path of the API, /v3/...
+    pub(crate) path: String,
+    /// Method (GET, or POST with -d)
+    #[arg(short = 'X', value_name = "METHOD")]
+    pub(crate) method: Option<String>,
+    /// Header, may be given several times
+    #[arg(short = 'H', value_name = "HEADER")]
+    pub(crate) headers: Vec<String>,
+    /// Body, or @file
+    #[arg(short = 'd', value_name = "DATA", allow_hyphen_values = true)]
+    pub(crate) data: Option<String>,
+    /// Show the answer's headers too
+    #[arg(short = 'i')]
+    pub(crate) include: bool,
+    /// Write the body to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Exit with 22 on HTTP errors
+    #[arg(long)]
+    pub(crate) fail: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AppArg {
+    /// Its name
+    pub(crate) app: String,
+    /// Do not wait for all instances, only for the first
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scale {
+    /// The app
+    pub(crate) app: String,
+    /// Number of instances
+    #[arg(short = 'i', value_name = "NUM")]
+    pub(crate) instances: Option<u32>,
+    /// Memory limit (e.g. 256M, 1G)
+    #[arg(short = 'm', value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+    /// Disk limit (e.g. 256M, 1G)
+    #[arg(short = 'k', value_name = "SIZE")]
+    pub(crate) disk: Option<String>,
+    /// Log rate limit per second (e.g. 16K, -1 for none)
+    #[arg(short = 'l', value_name = "RATE", allow_hyphen_values = true)]
+    pub(crate) log_rate: Option<String>,
+    /// Process to scale
+    #[arg(long, default_value = "web")]
+    pub(crate) process: String,
+    /// Restart without asking
+    #[arg(short = 'f')]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RouteArgs {
+    /// Domain
+    pub(crate) domain: String,
+    /// Host name
+    #[arg(short = 'n', long, value_name = "HOST")]
+    pub(crate) hostname: Option<String>,
+    /// Path
+    #[arg(long)]
+    pub(crate) path: Option<String>,
+    /// Port of a TCP route
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum HealthCheckType {
+    Http,
+    Port,
+    Process,
+    /// Old word for `process`
+    None,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct Push {
+    /// The app; needed where the manifest names none or several
+    pub(crate) app: Option<String>,
+    /// Name or git URL of a buildpack, may be given several times; 'null' or 'default': detect
+    #[arg(short = 'b', long = "buildpack", value_name = "BUILDPACK")]
+    pub(crate) buildpacks: Vec<String>,
+    /// Start command; 'null' or 'default': the buildpack's
+    #[arg(short = 'c', long = "start-command", value_name = "COMMAND")]
+    pub(crate) command: Option<String>,
+    /// Manifest
+    #[arg(short = 'f', long = "manifest", value_name = "FILE")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// Ignore manifest.yml
+    #[arg(long, conflicts_with = "manifest")]
+    pub(crate) no_manifest: bool,
+    /// Folder or zip file of the app
+    #[arg(short = 'p', long = "path", value_name = "PATH")]
+    pub(crate) path: Option<PathBuf>,
+    /// Memory limit (e.g. 256M, 1G)
+    #[arg(short = 'm', long = "memory", value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+    /// Disk limit (e.g. 256M, 1G)
+    #[arg(short = 'k', long = "disk", value_name = "SIZE")]
+    pub(crate) disk: Option<String>,
+    /// Log rate limit per second (e.g. 16K)
+    #[arg(short = 'l', long = "log-rate-limit", value_name = "RATE", allow_hyphen_values = true)]
+    pub(crate) log_rate: Option<String>,
+    /// Number of instances
+    #[arg(short = 'i', long = "instances", value_name = "NUM")]
+    pub(crate) instances: Option<u32>,
+    /// Stack
+    #[arg(short = 's', long = "stack", value_name = "STACK")]
+    pub(crate) stack: Option<String>,
+    /// Health check
+    #[arg(short = 'u', long = "health-check-type", value_name = "TYPE")]
+    pub(crate) health_check: Option<HealthCheckType>,
+    /// Path of the http health check
+    #[arg(long, value_name = "PATH")]
+    pub(crate) endpoint: Option<String>,
+    /// Seconds that an app may take to start
+    #[arg(short = 't', long = "app-start-timeout", value_name = "SECONDS")]
+    pub(crate) timeout: Option<u32>,
+    /// No route, and remove those that there are
+    #[arg(long, conflicts_with = "random_route")]
+    pub(crate) no_route: bool,
+    /// A route with a name nobody has
+    #[arg(long)]
+    pub(crate) random_route: bool,
+    /// Upload, but do not stage and start
+    #[arg(long)]
+    pub(crate) no_start: bool,
+    /// Do not wait for all instances, only for the first
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Value of a variable of the manifest, key=value, may be given several times
+    #[arg(long = "var", value_name = "KEY=VALUE")]
+    pub(crate) vars: Vec<String>,
+    /// File with values of variables, may be given several times
+    #[arg(long = "vars-file", value_name = "FILE")]
+    pub(crate) vars_files: Vec<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_words_and_flags_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn values_that_look_like_flags_are_values_where_they_must_be() {
+        let cli = Cli::try_parse_from(["cf", "set-env", "app", "OPTS", "-Xmx64m"]).unwrap();
+        assert!(matches!(cli.command, Command::SetEnv { value, .. } if value == "-Xmx64m"));
+        let cli = Cli::try_parse_from(["cf", "scale", "app", "-l", "-1"]).unwrap();
+        assert!(matches!(cli.command, Command::Scale(Scale { log_rate: Some(rate), .. }) if rate == "-1"));
+    }
+}

@@ -1,0 +1,72 @@
+//! orgs, create-org, delete-org.
+
+use super::{confirm, org};
+use crate::{
+    api::{Api, ApiError, text},
+    cli::Format,
+    ui::{self, say},
+};
+use serde_json::{Value, json};
+
+pub(super) async fn list(api: &mut Api, format: Format) -> anyhow::Result<()> {
+    let user = api.identity()?.name;
+    let orgs = api.list("/v3/organizations?order_by=name").await?;
+    if format.json {
+        ui::json(&Value::Array(orgs));
+        return Ok(());
+    }
+    say!("Getting orgs as {}...\n", ui::name(&user));
+    if orgs.is_empty() {
+        say!("No orgs found.");
+        return Ok(());
+    }
+    let rows: Vec<_> = orgs.iter().map(|org| vec![text(org, "/name").to_owned()]).collect();
+    ui::table(&["name"], &rows);
+    Ok(())
+}
+
+pub(super) async fn create(api: &mut Api, name: &str) -> anyhow::Result<()> {
+    let user = api.identity()?.name;
+    say!("Creating org {} as {}...", ui::name(name), ui::name(&user));
+    match api.post("/v3/organizations", &json!({ "name": name, "suspended": false })).await {
+        Err(e) if exists(&e, name) => eprintln!("Organization '{name}' already exists."),
+        other => {
+            other?;
+        }
+    }
+    ui::ok();
+    say!();
+    say!("TIP: Use 'cf target -o \"{name}\"' to target new org");
+    Ok(())
+}
+
+pub(super) async fn delete(api: &mut Api, name: &str, force: bool) -> anyhow::Result<()> {
+    let user = api.identity()?.name;
+    if !force
+        && !confirm(&format!(
+            "Really delete the org {name}, including its spaces, apps, service instances, routes, private domains and space-scoped service brokers?"
+        ))?
+    {
+        say!("Organization '{name}' has not been deleted.");
+        return Ok(());
+    }
+    say!("Deleting org {} as {}...", ui::name(name), ui::name(&user));
+    match org(api, name).await {
+        Ok(found) => {
+            api.delete(&format!("/v3/organizations/{}", found.guid)).await?;
+            if api.config.org.as_ref().is_some_and(|targeted| targeted.guid == found.guid) {
+                (api.config.org, api.config.space) = (None, None);
+                api.config.save()?;
+            }
+        }
+        Err(e) if e.is::<crate::problem::Problem>() => eprintln!("Org '{name}' does not exist."),
+        Err(e) => return Err(e),
+    }
+    ui::ok();
+    Ok(())
+}
+
+fn exists(error: &anyhow::Error, name: &str) -> bool {
+    let taken = format!("Organization '{name}' already exists.");
+    error.downcast_ref::<ApiError>().is_some_and(|e| e.status == 422 && e.detail == taken)
+}

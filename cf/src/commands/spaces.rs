@@ -1,0 +1,113 @@
+//! spaces, create-space, delete-space.
+
+use super::{confirm, org, space};
+use crate::{
+    api::{Api, ApiError, query, text},
+    cli::Format,
+    config::Named,
+    problem::Problem,
+    ui::{self, say},
+};
+use serde_json::{Value, json};
+
+pub(super) async fn list(api: &mut Api, format: Format) -> anyhow::Result<()> {
+    let (org, user) = (api.org()?, api.identity()?.name);
+    let spaces = api.list(&query("/v3/spaces", &[("organization_guids", &org.guid), ("order_by", "name")])).await?;
+    if format.json {
+        ui::json(&Value::Array(spaces));
+        return Ok(());
+    }
+    say!("Getting spaces in org {} as {}...\n", ui::name(&org.name), ui::name(&user));
+    if spaces.is_empty() {
+        say!("No spaces found.");
+        return Ok(());
+    }
+    let rows: Vec<_> = spaces.iter().map(|space| vec![text(space, "/name").to_owned()]).collect();
+    ui::table(&["name"], &rows);
+    Ok(())
+}
+
+pub(super) async fn create(api: &mut Api, name: &str, in_org: Option<&str>) -> anyhow::Result<()> {
+    let who = api.identity()?;
+    let org = chosen(api, in_org).await?;
+    say!("Creating space {} in org {} as {}...", ui::name(name), ui::name(&org.name), ui::name(&who.name));
+    let body = json!({ "name": name, "relationships": { "organization": { "data": { "guid": org.guid } } } });
+    let made = match api.post("/v3/spaces", &body).await {
+        Err(e) if is(&e, "Name must be unique per organization") => {
+            eprintln!("Space '{name}' already exists.");
+            ui::ok();
+            return Ok(());
+        }
+        other => other?.body,
+    };
+    ui::ok();
+    if let Some(user) = who.user_id {
+        say!();
+        let subject = json!({ "data": match &who.origin {
+            Some(origin) => json!({ "username": who.name, "origin": origin }),
+            None => json!({ "guid": user }),
+        } });
+        let in_org = json!({ "user": subject, "organization": { "data": { "guid": org.guid } } });
+        let body = json!({ "type": "organization_user", "relationships": in_org });
+        soft(api.post("/v3/roles", &body).await.map(|_| ()))?;
+        for (role, word) in [("space_manager", "SpaceManager"), ("space_developer", "SpaceDeveloper")] {
+            say!(
+                "Assigning role {word} to user {} in org {} / space {} as {}...",
+                ui::name(&who.name),
+                ui::name(&org.name),
+                ui::name(name),
+                ui::name(&who.name)
+            );
+            let in_space = json!({ "user": subject, "space": { "data": { "guid": text(&made, "/guid") } } });
+            soft(api.post("/v3/roles", &json!({ "type": role, "relationships": in_space })).await.map(|_| ()))?;
+            ui::ok();
+        }
+    }
+    say!();
+    say!("TIP: Use 'cf target -o \"{}\" -s \"{name}\"' to target new space", org.name);
+    Ok(())
+}
+
+pub(super) async fn delete(api: &mut Api, name: &str, in_org: Option<&str>, force: bool) -> anyhow::Result<()> {
+    let user = api.identity()?.name;
+    let org = chosen(api, in_org).await?;
+    if !force
+        && !confirm(&format!("Really delete the space {name} in org {}, with its apps, routes and service instances?", org.name))?
+    {
+        say!("Space '{name}' has not been deleted.");
+        return Ok(());
+    }
+    say!("Deleting space {} in org {} as {}...", ui::name(name), ui::name(&org.name), ui::name(&user));
+    match space(api, &org, name).await {
+        Ok(found) => {
+            api.delete(&format!("/v3/spaces/{}", found.guid)).await?;
+            if api.config.space.as_ref().is_some_and(|targeted| targeted.guid == found.guid) {
+                api.config.space = None;
+                api.config.save()?;
+            }
+        }
+        Err(e) if e.is::<Problem>() => eprintln!("Space '{name}' does not exist."),
+        Err(e) => return Err(e),
+    }
+    ui::ok();
+    Ok(())
+}
+
+async fn chosen(api: &mut Api, name: Option<&str>) -> anyhow::Result<Named> {
+    match name {
+        Some(name) => org(api, name).await,
+        None => api.org(),
+    }
+}
+
+/// A role that is there already is what was wanted; and whoever may make spaces but not give org roles goes on.
+fn soft(done: anyhow::Result<()>) -> anyhow::Result<()> {
+    match done {
+        Err(e) if is(&e, "already has") || e.downcast_ref::<ApiError>().is_some_and(|e| e.status == 403) => Ok(()),
+        other => other,
+    }
+}
+
+fn is(error: &anyhow::Error, detail: &str) -> bool {
+    error.downcast_ref::<ApiError>().is_some_and(|e| e.status == 422 && e.detail.contains(detail))
+}
