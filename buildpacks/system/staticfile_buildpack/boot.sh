@@ -5,7 +5,8 @@ here=${NGINX_DIR:-$(dirname "$(readlink -f "$0")")}
 case $PORT in *[!0-9]* | '') echo "PORT is not a number: '$PORT'" >&2; exit 1 ;; esac
 work=$(mktemp -d "${TMPDIR:-/tmp}/nginx.XXXXXX")
 access=/dev/stdout
-if ! { : >> /dev/stdout; } 2>/dev/null && [ -z "${CHECK_ONLY:-}" ]; then
+# In a shell of its own, because a redirection that fails ends this one.
+if ! (: >> /dev/stdout) 2>/dev/null && [ -z "${CHECK_ONLY:-}" ]; then
   # Our output belongs to somebody else and cannot be opened again: a pipe of our own carries the access lines to it.
   access=$work/access
   mkfifo "$access"

@@ -191,7 +191,7 @@ pub(crate) fn write_scripts(folder: &Path, scripts: &[(&str, &str)]) {
 pub(crate) struct Running {
     child: Child,
     port: u16,
-    log: PathBuf,
+    pub(crate) log: PathBuf,
 }
 
 impl Running {

@@ -171,7 +171,10 @@ fn node_app_with_packages_from_the_registry() {
     assert_eq!(running.get("/").1, "Hello from Node\n");
     assert!(running.get("/version").1.starts_with("v22."));
     assert_eq!(environment(&mut running, &stage)["NODE_ENV"], "production");
-    drop(running);
+    let log = running.log.clone();
+    assert_eq!(running.stop(), Some(0));
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("stopping"), "the app did not hear that it should stop: {log}");
 
     // The second time the packages come from the cache, whatever the registry does.
     let mut stage = stage;
