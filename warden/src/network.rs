@@ -168,23 +168,23 @@ fn ruleset(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports) -> String {
         "table inet {table} {{
   {host_ports}
   {host_services}
-  chain early {{ type filter hook prerouting priority raw; policy accept;
+  chain from_containers {{ type filter hook prerouting priority raw; policy accept;
     iifname {links} meta nfproto ipv6 drop
     iifname {links} fib saddr . iif oif missing drop comment \"a false sender\"
     iifname {links} ip daddr 127.0.0.0/8 drop
   }}
-  chain redirect {{ type nat hook prerouting priority dstnat; policy accept;
+  chain to_ports {{ type nat hook prerouting priority dstnat; policy accept;
     iifname {links} ip daddr {gateway} dnat ip to tcp dport map @host_services
     iifname != {links} fib daddr type local dnat ip to tcp dport map @host_ports
   }}
-  chain redirect_own {{ type nat hook output priority -100; policy accept;
+  chain to_ports_from_host {{ type nat hook output priority -100; policy accept;
     fib daddr type local dnat ip to tcp dport map @host_ports
   }}
-  chain disguise {{ type nat hook postrouting priority srcnat; policy accept;
+  chain source_address {{ type nat hook postrouting priority srcnat; policy accept;
     oifname {links} ip saddr 127.0.0.0/8 snat ip to {gateway}
     ip saddr {subnet} oifname != {links} masquerade
   }}
-  chain pass {{ type filter hook forward priority filter; policy accept;
+  chain forwarded {{ type filter hook forward priority filter; policy accept;
     iifname != {links} oifname != {links} accept
     ct state established,related accept
     ct state invalid drop
@@ -195,7 +195,7 @@ fn ruleset(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports) -> String {
     iifname {links} ip protocol {{ tcp, udp, icmp }} accept
     drop
   }}
-  chain host {{ type filter hook input priority filter; policy accept;
+  chain to_host {{ type filter hook input priority filter; policy accept;
     iifname != {links} accept
     ct state established,related accept
     ct status dnat accept comment \"host services\"

@@ -66,10 +66,13 @@ pub(crate) fn connect(launch: &Launch, init: i32) -> io::Result<()> {
 fn configure_inside(launch: &Launch) -> io::Result<()> {
     let inside = socket()?;
     let (lo, eth) = (if_nametoindex("lo")?, if_nametoindex(INSIDE)?);
-    let mut up = LinkMessage::default();
-    up.header.index = lo;
-    up.header.flags = LinkFlags::Up;
-    up.header.change_mask = LinkFlags::Up;
+    let up = |index: u32| {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.header.flags = LinkFlags::Up;
+        link.header.change_mask = LinkFlags::Up;
+        RouteNetlinkMessage::SetLink(link)
+    };
     let mut address = AddressMessage::default();
     address.header.family = AddressFamily::Inet;
     address.header.prefix_len = 32;
@@ -78,7 +81,8 @@ fn configure_inside(launch: &Launch) -> io::Result<()> {
     let own = IpAddr::V4(launch.address);
     address.attributes = vec![AddressAttribute::Local(own), AddressAttribute::Address(own)];
     request(&inside, vec![
-        RouteNetlinkMessage::SetLink(up),
+        up(lo),
+        up(eth),
         RouteNetlinkMessage::NewAddress(address),
         neighbour(eth, launch.gateway, HOST_END),
         route(eth, Some(launch.gateway), None, None),
@@ -87,16 +91,17 @@ fn configure_inside(launch: &Launch) -> io::Result<()> {
 }
 
 fn veth(launch: &Launch, theirs: &File) -> RouteNetlinkMessage {
-    let up = |name: &str, address: [u8; 6]| {
+    let named = |name: &str, address: [u8; 6]| {
         let mut link = LinkMessage::default();
-        link.header.flags = LinkFlags::Up;
-        link.header.change_mask = LinkFlags::Up;
         link.attributes = vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::Address(address.to_vec())];
         link
     };
-    let mut peer = up(INSIDE, container_end(launch.address));
+    // Neither end can be up before the other exists: this one is brought up inside.
+    let mut peer = named(INSIDE, container_end(launch.address));
     peer.attributes.push(LinkAttribute::NetNsFd(theirs.as_raw_fd()));
-    let mut link = up(&launch.link, HOST_END);
+    let mut link = named(&launch.link, HOST_END);
+    link.header.flags = LinkFlags::Up;
+    link.header.change_mask = LinkFlags::Up;
     link.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
