@@ -1,4 +1,5 @@
 //! The DEA from outside.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod world;
 

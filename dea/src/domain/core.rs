@@ -27,6 +27,8 @@ use tracing::debug;
 use types::{AppId, BuildId, DeaId, InstanceId, Timestamp, VersionId};
 use warden_client::{ContainerInfo, ContainerSpec, Metrics, ProcessExit};
 
+/// How long a lower fencing number must go on commanding before it is believed.
+const DOUBT: Duration = Duration::from_secs(60);
 /// How often an unregistration is repeated.
 const FAREWELLS: u8 = 3;
 
@@ -134,7 +136,6 @@ pub enum Written {
 
 /// What happens to a DEA.
 #[derive(Clone)]
-#[expect(clippy::large_enum_variant, reason = "inputs are handled at once, never kept in bulk")]
 pub enum Input {
     /// What is found at the start.
     Recovered(Recovery),
@@ -310,6 +311,8 @@ pub struct Core {
     settings: Settings,
     capacity: Capacity,
     fence: u64,
+    /// A lower fencing number that goes on commanding, and since when.
+    doubt: Option<(u64, Timestamp)>,
     evacuating: bool,
     instances: BTreeMap<InstanceId, Instance>,
     works: BTreeMap<BuildId, Work>,
@@ -325,6 +328,7 @@ impl Core {
             settings,
             capacity: Capacity::default(),
             fence,
+            doubt: None,
             evacuating: false,
             instances: BTreeMap::new(),
             works: BTreeMap::new(),
@@ -346,7 +350,7 @@ impl Core {
             Input::Capacity(capacity) => self.capacity = capacity,
             Input::Start(ticket, request) => self.start(ticket, &request, now, &mut out),
             Input::Stop(ticket, request) => self.stop(ticket, &request, now, &mut out),
-            Input::Stage(ticket, request) => self.stage(ticket, &request, &mut out),
+            Input::Stage(ticket, request) => self.stage(ticket, &request, now, &mut out),
             Input::Claimed(id, outcome) => self.claimed(id, outcome, now, &mut out),
             Input::Fetched(id, outcome) => self.fetched(id, outcome, now, &mut out),
             Input::Created(id, outcome) => self.created(id, outcome, now, &mut out),
@@ -415,19 +419,29 @@ impl Core {
     }
 
     /// Refuses older leaders, and everything while evacuating; then looks for room.
-    fn admit(&mut self, fence: u64, asked: Share, stack: &str, out: &mut Vec<Effect>) -> Result<(), String> {
-        self.obey(fence, out)?;
+    fn admit(&mut self, fence: u64, asked: Share, stack: &str, now: Timestamp, out: &mut Vec<Effect>) -> Result<(), String> {
+        self.obey(fence, now, out)?;
         if self.evacuating {
             return Err("this host takes no new work: it is being emptied".into());
         }
         self.capacity.admit(asked, stack, self.taken(), self.count()).map_err(|refusal| refusal.to_string())
     }
 
-    fn obey(&mut self, fence: u64, out: &mut Vec<Effect>) -> Result<(), String> {
+    /// Refuses older leaders. One that is refused goes away within its lease; a lower number that is still commanding a minute
+    /// later is the leader of a store that lost its leases, and then it is the higher number that is of the past.
+    fn obey(&mut self, fence: u64, now: Timestamp, out: &mut Vec<Effect>) -> Result<(), String> {
         if fence < self.fence {
-            return Err(format!("the command comes from an older leader ({fence}, the newest is {})", self.fence));
+            let since = match self.doubt {
+                Some((doubted, since)) if doubted == fence => since,
+                _ => now,
+            };
+            self.doubt = Some((fence, since));
+            if now.since(since) < DOUBT {
+                return Err(format!("the command comes from an older leader ({fence}, the newest is {})", self.fence));
+            }
         }
-        if fence > self.fence {
+        self.doubt = None;
+        if fence != self.fence {
             self.fence = fence;
             out.push(Effect::RememberFence(fence));
         }
@@ -445,7 +459,7 @@ impl Core {
         }
         let slot = Slot::from(request);
         let asked = Share { memory_mb: slot.memory_mb, disk_mb: slot.disk_mb };
-        if let Err(reason) = self.admit(request.fence, asked, &slot.stack, out) {
+        if let Err(reason) = self.admit(request.fence, asked, &slot.stack, now, out) {
             return out.push(Effect::Answer(ticket, Answer::Refused { reason }));
         }
         let mut instance = Instance::new(slot, Phase::Claiming { end: None }, now);
@@ -456,7 +470,7 @@ impl Core {
 
     fn stop(&mut self, ticket: Ticket, request: &StopInstance, now: Timestamp, out: &mut Vec<Effect>) {
         // The cloud controller has no fencing number.
-        let obeyed = if request.fence == 0 { Ok(()) } else { self.obey(request.fence, out) };
+        let obeyed = if request.fence == 0 { Ok(()) } else { self.obey(request.fence, now, out) };
         let answer = match obeyed {
             Ok(()) => Answer::Accepted,
             Err(reason) => return out.push(Effect::Answer(ticket, Answer::Refused { reason })),
@@ -465,7 +479,7 @@ impl Core {
         self.end(request.instance, End::Stop { reason: request.reason.clone() }, now, out);
     }
 
-    fn stage(&mut self, ticket: Ticket, request: &StageBuild, out: &mut Vec<Effect>) {
+    fn stage(&mut self, ticket: Ticket, request: &StageBuild, now: Timestamp, out: &mut Vec<Effect>) {
         if let Some(known) = self.works.get_mut(&request.build) {
             return match known.tickets.is_empty() {
                 true => out.push(Effect::Answer(ticket, Answer::Accepted)),
@@ -473,7 +487,7 @@ impl Core {
             };
         }
         let share = Share { memory_mb: request.memory_mb, disk_mb: request.disk_mb };
-        if let Err(reason) = self.admit(request.fence, share, &request.stack, out) {
+        if let Err(reason) = self.admit(request.fence, share, &request.stack, now, out) {
             return out.push(Effect::Answer(ticket, Answer::Refused { reason }));
         }
         self.works.insert(request.build, Work { app: Some(request.app), share, tickets: vec![ticket] });

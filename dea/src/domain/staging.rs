@@ -112,7 +112,7 @@ pub fn process(line: &str, env: &BTreeMap<String, String>) -> ProcessSpec {
 /// What `builder` is told: `/tmp/staging.json`.
 fn order(staging: &StagingSpec) -> Value {
     let buildpack = |one: &StagingBuildpack| match (&one.sha256, &one.url) {
-        (Some(key), None) => json!({"name": one.name, "key": key}),
+        (Some(key), None) => json!({"name": one.name, "key": key.to_lowercase()}),
         (_, Some(url)) => json!({"name": one.name, "url": url}),
         (None, None) => json!({"name": one.name}),
     };
@@ -162,6 +162,7 @@ pub fn failure(status: i32, out_of_memory: bool, memory_mb: u32, written: Option
     };
     let message = match (out_of_memory, said) {
         (true, _) => format!("{fixed} (out of memory: the limit is {memory_mb} MB)"),
+        (_, Some(said)) if id == "StagingError" => format!("Staging error: {said}"),
         (_, Some(said)) if id != "NoAppDetectedError" && said != fixed => format!("{fixed}: {said}"),
         (false, None) if id == "StagingError" && status != 225 => format!("{fixed} (exit status {status})"),
         _ => fixed.to_owned(),
@@ -218,6 +219,7 @@ mod tests {
             (id.as_str(), message.as_str()),
             ("BuildpackCompileFailed", "App staging failed in the buildpack compile phase: npm failed")
         );
+        assert_eq!(failed(225, false, Some("a, bin/supply: exit status 1")).1, "Staging error: a, bin/supply: exit status 1");
         assert!(failed(223, true, None).1.contains("out of memory: the limit is 1024 MB"));
     }
 }

@@ -137,7 +137,8 @@ impl Cache {
         Ok(Lease { cache: self.clone(), key: key.to_owned(), path, size_bytes })
     }
 
-    fn find(&self, key: &str) -> Option<Lease> {
+    /// The item of that digest, if it is here.
+    pub fn find(&self, key: &str) -> Option<Lease> {
         let path = self.0.folder.join(key);
         let mut state = self.0.state.lock();
         state.uses += 1;

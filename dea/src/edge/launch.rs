@@ -81,7 +81,8 @@ async fn layer(world: &World, slot: &Slot, launch: &LaunchSpec) -> Result<String
         let gate = world.layers.read().await;
         let droplet = droplet(world, slot, launch, &digest).await.map_err(failed)?;
         // Checked at every unpacking, not only after the download: disks rot too.
-        if !matches(&droplet.path, &digest).await {
+        let unpacked = world.made.lock().contains(&digest);
+        if !unpacked && !matches(&droplet.path, &digest).await {
             world.droplets.discard(&digest);
             if last {
                 return Err(failed(BlobError::Checksum));
@@ -90,6 +91,9 @@ async fn layer(world: &World, slot: &Slot, launch: &LaunchSpec) -> Result<String
         }
         let made = unpack(world, &digest, &droplet.path).await;
         drop(gate);
+        if made.is_ok() {
+            world.made.lock().insert(digest.clone());
+        }
         return made.map(|()| digest);
     }
     Err(failed(BlobError::Checksum))
@@ -175,6 +179,7 @@ fn sha256(path: &Path) -> std::io::Result<String> {
 pub async fn sweep_layers(world: &World) {
     let gate = world.layers.write().await;
     let keep = world.droplets.keys();
+    world.made.lock().retain(|digest| keep.contains(digest));
     if let Err(cause) = world.outside.warden.keep_layers(&keep).await {
         warn!(error = &cause as &dyn std::error::Error, "unused layers could not be removed");
     }

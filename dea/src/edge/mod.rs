@@ -2,8 +2,8 @@
 //!
 //! - [`shell`]: the one owner of the core; feeds it and carries out what it says.
 //! - [`claims`]: the bucket.
-//! - [`containers`]: Warden.
-//! - [`health`]: probes.
+//! - [`containers`][]: Warden.
+//! - [`health`][]: probes.
 //! - [`launch`]: launch specs, droplets, layers.
 //! - [`stage`]: one staging from package to droplet.
 //! - [`cache`]: blobs on disk: one download at a time, digest checked, oldest unused removed.
@@ -25,7 +25,8 @@ pub mod unzip;
 use crate::{config::Periods, domain::core::Settings};
 use bus::{Bucket, Bus};
 use loggregator_client::{Envelope, Sender};
-use std::{path::PathBuf, sync::Arc};
+use parking_lot::Mutex;
+use std::{collections::HashSet, path::PathBuf, sync::Arc};
 use tokio::sync::{RwLock, Semaphore};
 use types::{Clock, Timestamp};
 
@@ -66,6 +67,8 @@ pub struct World {
     pub creations: Semaphore,
     /// Held for reading while a layer is made, for writing while unused ones are removed.
     pub layers: RwLock<()>,
+    /// Droplets whose layer was made since this DEA started: Warden answers for them without reading the archive again.
+    pub made: Mutex<HashSet<String>>,
 }
 
 impl World {

@@ -113,6 +113,7 @@ pub async fn start(config: Config, outside: Outside, shutdown: &Shutdown) -> Res
         downloads: Semaphore::new(DOWNLOADS),
         creations: Semaphore::new(CREATIONS),
         layers: RwLock::new(()),
+        made: Default::default(),
     });
     let (inputs, inbox) = mpsc::channel(4_096);
     let (events, occurrences) = mpsc::channel(4_096);

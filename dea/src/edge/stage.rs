@@ -138,7 +138,11 @@ impl Job<'_> {
     async fn try_stage(&mut self) -> Result<StagingResult, Stop> {
         let handle = staging::handle(self.spec.build);
         let begun = match self.world.outside.warden.info(&handle).await {
-            Ok(info) => Timestamp(info.created_at),
+            Ok(info) => {
+                let digests = self.spec.buildpacks.iter().filter_map(|buildpack| buildpack.sha256.as_ref());
+                self.leases = digests.filter_map(|digest| self.world.buildpacks.find(&digest.to_lowercase())).collect();
+                Timestamp(info.created_at)
+            }
             Err(_) => self.begin().await?,
         };
         let allowed = Duration::from_secs(self.spec.timeout_s.max(1).into()) + MARGIN;

@@ -239,6 +239,24 @@ fn older_leaders_are_refused_and_newer_ones_remembered() {
 }
 
 #[test]
+fn leases_that_began_anew_are_believed_after_a_minute() {
+    let mut world = World::new();
+    let ask = |world: &mut World| world.give(Input::Start(1, StartInstance { fence: 1, ..start(0) }));
+    for _ in 0..3 {
+        assert!(matches!(&ask(&mut world)[0], Effect::Answer(1, Answer::Refused { .. })));
+        world.now = world.now + Duration::from_secs(20);
+    }
+    assert_eq!(ask(&mut world)[0], Effect::RememberFence(1));
+    // But not if the newer leader was heard meanwhile.
+    let mut world = World::new();
+    ask(&mut world);
+    world.now = world.now + Duration::from_secs(50);
+    world.give(Input::Stop(2, stop(5)));
+    world.now = world.now + Duration::from_secs(50);
+    assert!(matches!(&ask(&mut world)[0], Effect::Answer(1, Answer::Refused { .. })));
+}
+
+#[test]
 fn asking_twice_is_accepted_once() {
     let mut world = World::new();
     world.start();
