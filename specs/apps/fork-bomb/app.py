@@ -38,6 +38,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-if os.environ.get("AT_START"):
+# At once, so that a push shows it; ON_REQUEST=1 waits for the request.
+if not os.environ.get("ON_REQUEST"):
     print(fork(), flush=True)
 ThreadingHTTPServer(("0.0.0.0", int(os.environ.get("PORT", "8080"))), Handler).serve_forever()
