@@ -14,6 +14,8 @@ use walkdir::WalkDir;
 const LEVEL: u32 = 3;
 /// The user that apps run as.
 const VCAP: u64 = 2000;
+/// Where derived times begin: September 2001. Folders and links have it, whatever is in them.
+const FIRST_TIME: u64 = 1_000_000_000;
 /// Times before this say "unknown" (the beginning of time, of Unix or of zip).
 const NO_TIME: i64 = 315_619_200;
 
@@ -92,11 +94,11 @@ fn append<W: Write>(tar: &mut tar::Builder<W>, full: &Path, inside: &Path, times
     header.set_size(0);
     if kind.is_symlink() {
         header.set_entry_type(tar::EntryType::Symlink);
-        header.set_mtime(0);
+        header.set_mtime(FIRST_TIME);
         tar.append_link(&mut header, inside, fs::read_link(full)?)?;
     } else if kind.is_dir() {
         header.set_entry_type(tar::EntryType::Directory);
-        header.set_mtime(if times == Times::Kept { seconds(meta.mtime()) } else { 0 });
+        header.set_mtime(if times == Times::Kept { seconds(meta.mtime()) } else { FIRST_TIME });
         tar.append_data(&mut header, inside, io::empty())?;
     } else {
         header.set_entry_type(tar::EntryType::Regular);
@@ -130,8 +132,8 @@ fn stable_time(path: &Path, meta: &fs::Metadata) -> io::Result<u64> {
         }
         crc.update(&block[..n]);
     }
-    // Sixteen years from September 2001 on.
-    Ok(1_000_000_000 + u64::from(crc.sum()) % 500_000_000)
+    // Up to sixteen years later.
+    Ok(FIRST_TIME + u64::from(crc.sum()) % 500_000_000)
 }
 
 /// Exactly as many bytes as announced; a file that shrank is an error of its own.
