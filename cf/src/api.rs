@@ -218,9 +218,9 @@ impl Api {
         if error.status == 401 && error.title == "CF-InvalidAuthToken" && !self.config.refresh_token.is_empty() {
             self.renew(true).await?;
             let again = self.execute(build(&self.http, &url)).await?;
-            return Ok(refused(again).await.map_err(log_in_again)?);
+            return refused(again).await.map_err(log_in_again);
         }
-        Err(log_in_again(error).into())
+        Err(log_in_again(error))
     }
 
     /// A request without our token.
