@@ -117,6 +117,13 @@ impl Bus {
         Self(Kind::Memory(Arc::new(memory::Memory::default())))
     }
 
+    /// Says "connected" or "lost" on a bus of [`Bus::in_memory`]; for tests. Messages travel all the same.
+    pub fn pretend_connected(&self, connected: bool) {
+        if let Kind::Memory(memory) = &self.0 {
+            memory.pretend_connected(connected);
+        }
+    }
+
     /// True while the server is connected. Routers and reconcilers hold destructive acts back while it is false.
     pub fn connected(&self) -> watch::Receiver<bool> {
         match &self.0 {

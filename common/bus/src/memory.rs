@@ -26,6 +26,10 @@ impl Memory {
         self.connected.lock().get_or_insert_with(|| watch::channel(true).0).subscribe()
     }
 
+    pub(crate) fn pretend_connected(&self, connected: bool) {
+        self.connected.lock().get_or_insert_with(|| watch::channel(true).0).send_replace(connected);
+    }
+
     /// Hands the message to every listener; true if there was one.
     pub(crate) fn publish(&self, subject: &str, payload: Bytes, reply: Option<String>) -> bool {
         let mut listeners = self.listeners.lock();

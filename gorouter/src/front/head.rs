@@ -63,7 +63,7 @@ impl Scanner {
                 };
             }
             if self.lines == 0 {
-                self.old = line.ends_with(b"HTTP/1.0")
+                self.request(line)?
             } else {
                 self.field(line)?
             }
@@ -87,6 +87,19 @@ impl Scanner {
         Ok(Head { length, framing })
     }
 
+    /// `method target version`, with one blank between each.
+    fn request(&mut self, line: &[u8]) -> Result<(), Refusal> {
+        let mut parts = line.split(|b| *b == b' ');
+        let (method, target, version, more) = (parts.next(), parts.next(), parts.next(), parts.next());
+        let text =
+            |part: Option<&[u8]>| part.is_some_and(|part| !part.is_empty() && part.iter().all(|b| *b > 0x20 && *b != 0x7f));
+        self.old = version == Some(b"HTTP/1.0");
+        match text(method) && text(target) && more.is_none() && (self.old || version == Some(b"HTTP/1.1")) {
+            true => Ok(()),
+            false => Err(Refusal::malformed("The request line is malformed.")),
+        }
+    }
+
     fn field(&mut self, line: &[u8]) -> Result<(), Refusal> {
         match line[0] | 0x20 {
             b'c' => {
@@ -103,7 +116,8 @@ impl Scanner {
                 }
                 self.chunked = true;
             }
-            b'u' => self.upgrade |= value(line, b"upgrade").is_some(),
+            // No other upgrade is passed on.
+            b'u' => self.upgrade |= value(line, b"upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"websocket")),
             _ => {}
         }
         Ok(())
@@ -158,7 +172,8 @@ mod tests {
             ("content-LENGTH:12  \r\n", Ok(Framing::Sized(12))),
             ("Content-Lengthy: x\r\n", Ok(Framing::Sized(0))),
             ("Transfer-Encoding: Chunked\r\n", Ok(Framing::Open)),
-            ("Upgrade: websocket\r\n", Ok(Framing::Open)),
+            ("Upgrade: WebSocket\r\n", Ok(Framing::Open)),
+            ("Upgrade: h2c\r\n", Ok(Framing::Sized(0))),
             ("Content-Length: 5\r\nContent-Length: 5\r\n", Err(400)),
             ("Content-Length: 5\r\nContent-Length: 6\r\n", Err(400)),
             ("Content-Length: 5, 5\r\n", Err(400)),

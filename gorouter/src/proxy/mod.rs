@@ -88,6 +88,8 @@ pub(crate) struct Ctx {
     forwarded_for: Option<HeaderValue>,
     forwarded_proto: Option<HeaderValue>,
     sent_to_backend: Option<Instant>,
+    /// Answers of the 100s that came before the real one.
+    informational: u32,
     backend_took: Option<Duration>,
     /// The last failure, for when no endpoint is left.
     failure: Option<Refusal>,
@@ -106,6 +108,8 @@ enum Wish {
     Instance(String),
 }
 
+/// Answers of the 100s that an endpoint may give before the real one.
+const MAX_INFORMATIONAL: u32 = 32;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-vcap-request-id");
 const APP_INSTANCE: &str = "x-cf-app-instance";
 const PROCESS_INSTANCE: &str = "x-cf-process-instance";
@@ -308,6 +312,7 @@ impl ProxyHttp for Gateway {
             forwarded_for: None,
             forwarded_proto: None,
             sent_to_backend: None,
+            informational: 0,
             backend_took: None,
             failure: None,
         }
@@ -365,10 +370,19 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn upstream_response_filter(&self, _session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
-        if !response.status.is_informational() || response.status.as_u16() == 101 {
-            ctx.backend_took = ctx.sent_to_backend.map(|sent| sent.elapsed());
+    async fn upstream_response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        let status = response.status.as_u16();
+        if status == 101 && !session.is_upgrade_req() {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "nobody asked for another protocol").into_up());
         }
+        if response.status.is_informational() && status != 101 {
+            ctx.informational += 1;
+            return match ctx.informational > MAX_INFORMATIONAL {
+                true => Err(Error::explain(ErrorType::InvalidHTTPHeader, "too many informational answers").into_up()),
+                false => Ok(()),
+            };
+        }
+        ctx.backend_took = ctx.sent_to_backend.map(|sent| sent.elapsed());
         Ok(())
     }
 

@@ -75,15 +75,10 @@ impl Refusal {
     }
 
     fn endpoint_failure(kind: &ErrorType, e: &Error) -> Self {
-        let reason = reason(kind, e);
-        let status = match kind {
-            ErrorType::TLSHandshakeFailure | ErrorType::TLSHandshakeTimedout | ErrorType::HandshakeError => match () {
-                () if reason.contains("not valid for") => 503,
-                () if reason.contains("certificate") => 526,
-                () => 525,
-            },
-            ErrorType::InvalidCert => 526,
-            _ => 502,
+        let (status, reason) = match kind {
+            ErrorType::TLSHandshakeFailure | ErrorType::HandshakeError | ErrorType::InvalidCert => handshake(&e.to_string()),
+            ErrorType::TLSHandshakeTimedout => (525, "tls: handshake timeout"),
+            kind => (502, reason(kind)),
         };
         Self::new(status, format!("endpoint_failure ({reason})"), "Registered endpoint failed to handle the request.")
     }
@@ -135,15 +130,12 @@ fn status_text(status: u16) -> &'static str {
 }
 
 /// Why an endpoint failed, in words that name no address.
-fn reason(kind: &ErrorType, e: &Error) -> Cow<'static, str> {
-    Cow::Borrowed(match kind {
+fn reason(kind: &ErrorType) -> &'static str {
+    match kind {
         ErrorType::ConnectRefused => "dial: connect: connection refused",
         ErrorType::ConnectTimedout => "dial: i/o timeout",
         ErrorType::ConnectNoRoute => "dial: connect: no route to host",
         ErrorType::ConnectError | ErrorType::SocketError | ErrorType::BindError => "dial: connect: failed",
-        ErrorType::TLSHandshakeTimedout => "tls: handshake timeout",
-        ErrorType::TLSHandshakeFailure | ErrorType::HandshakeError => return Cow::Owned(format!("tls: {}", plain(e))),
-        ErrorType::InvalidCert => "x509: certificate is not trusted",
         ErrorType::ReadTimedout => "net/http: timeout awaiting response",
         ErrorType::WriteTimedout => "write: i/o timeout",
         ErrorType::ConnectionClosed => "EOF",
@@ -152,13 +144,21 @@ fn reason(kind: &ErrorType, e: &Error) -> Cow<'static, str> {
         ErrorType::InvalidHTTPHeader => "net/http: malformed response",
         ErrorType::H2Error | ErrorType::InvalidH2 | ErrorType::H2Downgrade => "http2: protocol error",
         _ => "failed",
-    })
+    }
 }
 
-/// The deepest cause, cut to what may stand in a header.
-fn plain(e: &Error) -> String {
-    let text = e.root_cause().to_string();
-    text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(120).collect()
+/// What went wrong with an endpoint's TLS, from the words of the library.
+fn handshake(words: &str) -> (u16, &'static str) {
+    let words = words.to_ascii_lowercase();
+    if words.contains("not valid for name") || words.contains("notvalidforname") {
+        (503, "x509: certificate is not valid for the instance")
+    } else if words.contains("certificate required") || words.contains("certificaterequired") {
+        (496, "tls: certificate required")
+    } else if words.contains("certificate") {
+        (526, "x509: certificate is not trusted")
+    } else {
+        (525, "tls: handshake failed")
+    }
 }
 
 #[cfg(test)]
@@ -184,12 +184,19 @@ mod tests {
         let cases = [
             (ErrorType::ConnectRefused, 502, "endpoint_failure (dial: connect: connection refused)"),
             (ErrorType::ReadTimedout, 502, "endpoint_failure (net/http: timeout awaiting response)"),
-            (ErrorType::InvalidCert, 526, "endpoint_failure (x509: certificate is not trusted)"),
             (ErrorType::TLSHandshakeTimedout, 525, "endpoint_failure (tls: handshake timeout)"),
         ];
         for (kind, status, error) in cases {
             let refusal = Refusal::of_failure(&Error::new_up(kind)).unwrap();
             assert_eq!((refusal.status, &*refusal.error), (status, error));
+        }
+        for (words, status) in [
+            ("invalid peer certificate: certificate not valid for name \"a\"", 503),
+            ("invalid peer certificate: UnknownIssuer", 526),
+            ("received fatal alert: CertificateRequired", 496),
+            ("received corrupt message of type InvalidContentType", 525),
+        ] {
+            assert_eq!(handshake(words).0, status, "{words}");
         }
         assert_eq!(Refusal::of_failure(&Error::new_down(ErrorType::ConnectionClosed)), None);
     }

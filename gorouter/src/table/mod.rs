@@ -196,12 +196,12 @@ impl Table {
             let other_instance = gone.instance.is_some() && known.instance.is_some() && gone.instance != known.instance;
             e.address() == gone.address && !other_instance && !older(gone.updated_ns, known.updated_ns)
         };
-        self.edit_pool(key, now, matches) > 0
+        self.remove(key, now, matches) > 0
     }
 
     /// Takes an endpoint off a route because it is not what it was registered as.
     pub(crate) fn drop_endpoint(&self, key: &RouteKey, address: SocketAddr, now: Moment) -> bool {
-        self.edit_pool(key, now, |e| e.address() == address) > 0
+        self.remove(key, now, |e| e.address() == address) > 0
     }
 
     /// Drops endpoints that were silent for too long, and forgets routes that have been empty for long enough.
@@ -216,7 +216,8 @@ impl Table {
             let hosts = shard.hosts.load_full();
             let keys: Vec<RouteKey> = hosts.values().flat_map(|h| &h.pools).filter(|p| due(p)).map(|p| p.key.clone()).collect();
             for key in keys {
-                pruned += self.edit_pool(&key, now, stale);
+                self.forget(&key, now);
+                pruned += self.remove(&key, now, stale);
             }
         }
         pruned
@@ -249,29 +250,38 @@ impl Table {
         self.changes.load(Relaxed)
     }
 
-    /// Removes the endpoints of a route that match, and the route if it has been empty for long enough.
-    fn edit_pool(&self, key: &RouteKey, now: Moment, gone: impl Fn(&Endpoint) -> bool) -> usize {
+    /// Removes the endpoints of a route that match; returns how many.
+    fn remove(&self, key: &RouteKey, now: Moment, gone: impl Fn(&Endpoint) -> bool) -> usize {
+        let mut removed = 0;
+        self.edit(key, |host, pool| {
+            let kept: Vec<_> = pool.endpoints.iter().filter(|e| !gone(e)).cloned().collect();
+            removed = pool.endpoints.len() - kept.len();
+            (removed > 0).then(|| host.with(Arc::new(pool.with(kept, pool.balance, now))))
+        });
+        self.endpoints.fetch_sub(removed, Relaxed);
+        removed
+    }
+
+    /// Forgets a route that has been empty for long enough.
+    fn forget(&self, key: &RouteKey, now: Moment) {
+        let mut forgotten = false;
+        self.edit(key, |host, pool| {
+            forgotten = pool.is_empty() && pool.empty_since + self.limits.empty <= now;
+            forgotten.then(|| host.without(&key.path))
+        });
+        self.routes.fetch_sub(usize::from(forgotten), Relaxed);
+    }
+
+    /// Puts another host in the place of the one that has this route, if there is one.
+    fn edit(&self, key: &RouteKey, change: impl FnOnce(Host, &Pool) -> Option<Host>) {
         let shard = self.shard(&key.host);
         let _writing = shard.writing.lock();
         let hosts = shard.hosts.load_full();
-        let Some(host) = hosts.get(&key.host) else { return 0 };
-        let Some(pool) = host.pool(&key.path) else { return 0 };
-        let kept: Vec<_> = pool.endpoints.iter().filter(|e| !gone(e)).cloned().collect();
-        let removed = pool.endpoints.len() - kept.len();
-        let emptied = if pool.is_empty() { pool.empty_since } else { now };
-        let forget = kept.is_empty() && emptied + self.limits.empty <= now;
-        if removed == 0 && !forget {
-            return 0;
+        let Some((host, pool)) = hosts.get(&key.host).and_then(|host| Some((host, host.pool(&key.path)?))) else { return };
+        if let Some(host) = change(host.copy(), pool) {
+            shard.replace(&hosts, &key.host, host);
+            self.changes.fetch_add(1, Relaxed);
         }
-        let host = match forget {
-            true => host.copy().without(&key.path),
-            false => host.copy().with(Arc::new(pool.with(kept, pool.balance, now))),
-        };
-        self.routes.fetch_sub(usize::from(forget), Relaxed);
-        self.endpoints.fetch_sub(removed, Relaxed);
-        shard.replace(&hosts, &key.host, host);
-        self.changes.fetch_add(1, Relaxed);
-        removed
     }
 
     fn shard(&self, host: &str) -> &Shard {
@@ -343,7 +353,7 @@ impl Host {
         let mut end = path.len().min(MAX_PATH);
         lower[..end].copy_from_slice(&path[..end]);
         lower[..end].make_ascii_lowercase();
-        let whole = |end: usize| path.get(end).is_none_or(|next| *next == b'/');
+        let whole = |end: usize| end == 0 || path.get(end).is_none_or(|next| *next == b'/');
         loop {
             if whole(end)
                 && let Ok(at) = self.find(&lower[..end])
@@ -353,6 +363,8 @@ impl Host {
             }
             match lower[..end].iter().rposition(|b| *b == b'/') {
                 Some(slash) => end = slash,
+                // `*`, as in `OPTIONS *`, has no segments: it belongs to the root.
+                None if end > 0 => end = 0,
                 None => break,
             }
         }
