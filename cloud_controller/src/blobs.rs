@@ -171,7 +171,10 @@ fn remove_staged(folder: &Path) -> io::Result<()> {
 /// A failure of the store in words: a full disk is the operator's to mend and may pass, the rest is unknown.
 pub fn failed(what: &'static str, cause: impl StdError + Send + Sync + 'static) -> Error {
     if is_full(&cause) {
-        return Error::rule(Rule::BlobstoreUnavailable, "There is no space left to store the upload. Try again later, or tell the operator.");
+        return Error::rule(
+            Rule::BlobstoreFull,
+            "There is no space left to store the upload. Try again later, or tell the operator.",
+        );
     }
     Error::internal(what, cause)
 }
@@ -215,7 +218,8 @@ mod tests {
         for (key, there) in [("droplets/a", true), ("droplets/b", false), ("droplets/c", false)] {
             assert_eq!(blobs.exists(key).await.unwrap(), there, "{key}");
         }
-        let left: Vec<_> = std::fs::read_dir(folder.path().join("kept/droplets")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            std::fs::read_dir(folder.path().join("kept/droplets")).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, ["a"], "nothing half-written stays");
     }
 
@@ -234,7 +238,7 @@ mod tests {
     fn a_full_disk_is_told_however_deep_it_lies() {
         let inner = io::Error::from(io::ErrorKind::StorageFull);
         let outer = io::Error::other(io::Error::other(inner));
-        assert!(matches!(failed("x", outer), Error::Rule(Rule::BlobstoreUnavailable, _)));
+        assert!(matches!(failed("x", outer), Error::Rule(Rule::BlobstoreFull, _)));
         assert!(matches!(failed("x", io::Error::other("y")), Error::Internal(..)));
     }
 }

@@ -215,9 +215,17 @@ impl Config {
             }
         }
         let Urls { api, uaa, login, log_cache } = &raw.urls;
-        let urls = [("urls.api", api), ("urls.uaa", uaa), ("urls.login", login), ("urls.log_cache", log_cache), ("uaa.base", &raw.uaa.base)];
+        let urls = [
+            ("urls.api", api),
+            ("urls.uaa", uaa),
+            ("urls.login", login),
+            ("urls.log_cache", log_cache),
+            ("uaa.base", &raw.uaa.base),
+        ];
         for (key, url) in urls {
-            if url.ends_with('/') || !url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
+            if url.ends_with('/')
+                || !url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            {
                 problem(key, format!("`{url}` is not an http or https URL without a slash at the end"));
             }
         }
@@ -275,7 +283,8 @@ fn address(text: &str, key: &'static str, problem: &mut impl FnMut(&'static str,
 }
 
 fn is_domain(name: &str) -> bool {
-    let label = |l: &str| !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    let label =
+        |l: &str| !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     name.len() <= 253 && name.contains('.') && name.split('.').all(label)
 }
 

@@ -17,7 +17,9 @@ pub mod config;
 pub mod outside;
 
 mod api;
+mod app_log;
 mod blobs;
+mod buildpack_bits;
 mod bus;
 mod domain;
 mod reconcile;

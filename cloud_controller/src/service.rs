@@ -2,9 +2,13 @@
 
 use crate::{
     api::{self, Api, MAX_BODY, internal, routing},
-    bus as bus_side,
+    app_log::AppLog,
+    blobs::Blobs,
+    buildpack_bits, bus as bus_side,
     config::Config,
+    domain::policy::Policy,
     outside::Outside,
+    reconcile,
     store::Store,
     vault::Vault,
 };
@@ -15,9 +19,9 @@ use actix_web::{
     web::{Data, PayloadConfig},
 };
 use foundation::Shutdown;
-use object_store::local::LocalFileSystem;
 use parking_lot::Mutex;
 use std::{collections::HashSet, error::Error, net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use tokio::sync::Notify;
 use tracing::info;
 use uaa_client::{Expect, TokenVerifier};
 
@@ -76,7 +80,11 @@ pub async fn start(config: Config, outside: Outside, shutdown: &Shutdown) -> Res
 }
 
 /// As [`start`]; the state is for tests that look inside.
-pub(crate) async fn start_with_state(config: Config, outside: Outside, shutdown: &Shutdown) -> Result<(Addresses, Data<Api>), Box<dyn Error>> {
+pub(crate) async fn start_with_state(
+    config: Config,
+    outside: Outside,
+    shutdown: &Shutdown,
+) -> Result<(Addresses, Data<Api>), Box<dyn Error>> {
     std::fs::create_dir_all(&config.state)?;
     std::fs::create_dir_all(&config.blobs)?;
     let vault = Vault::open_key(&config.encryption_key)?;
@@ -85,7 +93,11 @@ pub(crate) async fn start_with_state(config: Config, outside: Outside, shutdown:
     let config = Arc::new(config);
     let api = Data::new(Api {
         store,
-        blobs: Arc::new(LocalFileSystem::new_with_prefix(&config.blobs)?.with_automatic_cleanup(true)),
+        blobs: Blobs::open(&config.blobs)?,
+        policy: Arc::new(Policy::of(&config)),
+        log: AppLog::new(config.agent_socket.as_deref()),
+        tasks: shutdown.clone(),
+        sweep: Notify::new(),
         bus: outside.bus,
         clock: outside.clock,
         actual: bus_side::Actual::default(),
@@ -98,7 +110,14 @@ pub(crate) async fn start_with_state(config: Config, outside: Outside, shutdown:
     });
     let seeded = config.clone();
     api.write_as_system(move |tx| crate::domain::seed::first_boot(tx, &seeded)).await?;
+    reconcile::blobs::recover(&api).await?;
+    reconcile::retention::spawn(&api, shutdown);
+    if let Some(folder) = &config.buildpacks {
+        buildpack_bits::bring(&api, folder).await?;
+    }
     bus_side::follow(&api.bus, &api.actual, shutdown);
+    reconcile::blobs::start(&api, shutdown);
+    reconcile::blobs::expire_builds(&api, shutdown);
     let addresses = listen(&config, &api, shutdown)?;
     bus_side::register(&api.bus, format!("api.{}", config.system_domain), addresses.public, shutdown);
     Ok((addresses, api))

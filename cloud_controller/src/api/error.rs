@@ -50,7 +50,8 @@ impl ResponseError for Failure {
             tracing::error!(error = &self.0 as &dyn std::error::Error, "request failed");
         }
         let entries = self.0.entries().into_iter();
-        let errors: Vec<_> = entries.map(|(code, title, detail)| json!({"code": code, "title": title, "detail": detail})).collect();
+        let errors: Vec<_> =
+            entries.map(|(code, title, detail)| json!({"code": code, "title": title, "detail": detail})).collect();
         HttpResponse::build(status).json(json!({ "errors": errors }))
     }
 }
@@ -58,9 +59,10 @@ impl ResponseError for Failure {
 fn rule_status(rule: Rule) -> u16 {
     match rule {
         Rule::OrgSuspended | Rule::SpaceSuspended | Rule::FeatureDisabled => 403,
-        Rule::UaaUnavailable | Rule::RunnerUnavailable | Rule::StatsUnavailable => 503,
+        Rule::UaaUnavailable | Rule::RunnerUnavailable | Rule::StatsUnavailable | Rule::BlobstoreFull => 503,
         Rule::SpaceDeletionFailed | Rule::OrgDeletionFailed | Rule::BlobstoreUnavailable => 502,
         Rule::AppPackageInvalid
+        | Rule::MessageParse
         | Rule::BitsAlreadyUploaded
         | Rule::Staging
         | Rule::NoAppDetected

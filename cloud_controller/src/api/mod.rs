@@ -8,47 +8,61 @@ pub mod page;
 pub mod query;
 pub mod routing;
 
+pub mod apps;
 pub mod domains;
+pub mod download;
 pub mod include;
 pub mod organizations;
 pub mod routes;
 pub mod spaces;
+pub mod upload;
 pub mod usage;
 pub mod users;
 
 mod absent;
+mod app_env;
+mod app_features;
 mod audit_events;
+mod buildpacks;
+mod builds;
+mod droplets;
 mod env_groups;
 mod feature_flags;
+mod internal_apps;
 mod jobs;
+mod manifests;
 mod middleware;
+mod packages;
+mod processes;
 mod quotas;
+mod resource_matches;
 mod roles;
 mod root;
 mod stacks;
+mod stats;
 
 pub use error::{Answer, Failure};
 pub use middleware::around;
 
 use crate::{
+    app_log::AppLog,
+    blobs::Blobs,
     bus::Actual,
     config::Config,
-    domain::{Access, Caller, Error, Hint, Result, Rule, Tx},
+    domain::{Access, Caller, Error, Hint, Result, Rule, Tx, policy::Policy},
     outside::Identities,
     store::{self, Store, jobs::Job},
     vault::Vault,
 };
-use actix_web::{
-    HttpResponse,
-    http::header,
-};
+use actix_web::{HttpResponse, http::header};
 use bus::Bus;
+use foundation::Shutdown;
 use messages::hints::{DropletUpdated, RoutesUpdated, StagingStop};
-use object_store::ObjectStore;
 use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 use std::{collections::HashSet, sync::Arc};
+use tokio::sync::Notify;
 use types::{Clock, Timestamp};
 use uaa_client::TokenVerifier;
 
@@ -68,7 +82,15 @@ pub struct Api {
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Packages, droplets, buildpacks.
-    pub blobs: Arc<dyn ObjectStore>,
+    pub blobs: Blobs,
+    /// What rules depend on.
+    pub policy: Arc<Policy>,
+    /// Lines in the logs of apps.
+    pub log: AppLog,
+    /// Work that goes on when its request is gone.
+    pub tasks: Shutdown,
+    /// Told when blobs were let go of.
+    pub sweep: Notify,
     /// What really runs.
     pub actual: Actual,
     /// Who checks tokens.
@@ -93,6 +115,10 @@ impl Api {
         let mut seed = [0; 32];
         self.rng.lock().fill_bytes(&mut seed);
         seed
+    }
+    /// Has blobs that were let go of removed soon.
+    pub fn sweep_blobs(&self) {
+        self.sweep.notify_one();
     }
     /// A fresh guid.
     pub fn guid(&self) -> String {
@@ -158,7 +184,10 @@ impl Api {
                 };
                 self.write(caller, record).await
             }
-            other => other,
+            other => {
+                self.sweep_blobs();
+                other
+            }
         }
     }
 

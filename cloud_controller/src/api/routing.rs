@@ -20,13 +20,24 @@ pub fn public(config: &mut ServiceConfig) {
         .configure(api::env_groups::routes)
         .configure(api::audit_events::routes)
         .configure(api::usage::routes)
+        .configure(api::apps::routes)
+        .configure(api::app_env::routes)
+        .configure(api::app_features::routes)
+        .configure(api::processes::routes)
+        .configure(api::stats::routes)
+        .configure(api::packages::routes)
+        .configure(api::resource_matches::routes)
+        .configure(api::builds::routes)
+        .configure(api::droplets::routes)
+        .configure(api::buildpacks::routes)
+        .configure(api::manifests::routes)
         .configure(api::absent::routes)
         .default_service(to(unknown));
 }
 
 /// All of the internal API.
 pub fn internal(config: &mut ServiceConfig) {
-    config.configure(api::internal::routes).default_service(to(unknown));
+    config.configure(api::internal::routes).configure(api::internal_apps::routes).default_service(to(unknown));
 }
 
 async fn unknown() -> api::Answer {

@@ -240,7 +240,9 @@ pub fn check_buildpacks(tx: &mut Tx<'_>, wanted: &[String]) -> Result<()> {
             }
             Some(_) => {}
             None if is_buildpack_url(name) => {}
-            None => problems.push(format!("Buildpack \"{}\" must be an existing admin buildpack or a valid git URI", masked(name))),
+            None => {
+                problems.push(format!("Buildpack \"{}\" must be an existing admin buildpack or a valid git URI", masked(name)))
+            }
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems.join(", "))) }
@@ -294,7 +296,14 @@ pub fn update(tx: &mut Tx<'_>, policy: &Policy, guid: &str, change: AppChange, r
 }
 
 /// As [`update`], of an app that was checked.
-pub fn update_in(tx: &mut Tx<'_>, policy: &Policy, app: &mut App, scope: &Scope, change: AppChange, request: Value) -> Result<()> {
+pub fn update_in(
+    tx: &mut Tx<'_>,
+    policy: &Policy,
+    app: &mut App,
+    scope: &Scope,
+    change: AppChange,
+    request: Value,
+) -> Result<()> {
     set_lifecycle(tx, policy, app, &change.lifecycle, false)?;
     if let Some(name) = change.name {
         app.name_key = key(&name);

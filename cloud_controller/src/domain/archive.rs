@@ -230,7 +230,9 @@ fn read_entry(
     }
     let mode = raw_mode & 0o777;
     let method = file.compression();
-    let verbatim = raw_mode & 0o7000 == 0 && matches!(method, CompressionMethod::Deflated | CompressionMethod::Stored) && kind != Kind::Folder;
+    let verbatim = raw_mode & 0o7000 == 0
+        && matches!(method, CompressionMethod::Deflated | CompressionMethod::Stored)
+        && kind != Kind::Folder;
     let keep = kind == Kind::File && (POOL_MIN..=POOL_MAX).contains(&size) && mode & 0o600 == 0o600;
     let file = keep.then(|| Poolable { sha1: hex(&sink.sha1.finalize()), sha256: hex(&sink.sha256.finalize()), size, index });
     Ok((Entry { name, kind, mode, verbatim }, file, size))
@@ -291,7 +293,9 @@ fn check_link(name: &str, target: &[u8], size: u64) -> Result<(), ArchiveError> 
     for part in target.split('/') {
         match part {
             "" | "." => {}
-            ".." if depth == 0 => return Err(refused(format!("The link `{}` leads out of the app: `{}`", link(), shown(target)))),
+            ".." if depth == 0 => {
+                return Err(refused(format!("The link `{}` leads out of the app: `{}`", link(), shown(target))));
+            }
             ".." => depth -= 1,
             _ => depth += 1,
         }
@@ -326,6 +330,36 @@ fn check_tree<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) -> Result<()
 }
 
 impl Checked {
+    /// The content of a small file, by its clean name.
+    ///
+    /// # Errors
+    /// When reading fails; a file of more than `most` bytes counts as missing.
+    pub fn read(&mut self, name: &str, most: u64) -> Result<Option<Vec<u8>>, ArchiveError> {
+        let Some(index) = self.names.iter().position(|entry| entry.name == name && entry.kind == Kind::File) else {
+            return Ok(None);
+        };
+        let mut file = self.archive.by_index(index).map_err(broken)?;
+        if file.size() > most {
+            return Ok(None);
+        }
+        let mut content = vec![];
+        file.read_to_end(&mut content)?;
+        Ok(Some(content))
+    }
+
+    /// True when an entry has this name or lies below it.
+    pub fn holds(&self, name: &str) -> bool {
+        self.names.iter().any(|entry| entry.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    }
+
+    /// The folder that everything lies in, if there is one.
+    pub fn only_folder(&self) -> Option<String> {
+        let mut tops =
+            self.names.iter().filter(|entry| entry.name != "/").map(|entry| entry.name.split('/').next().unwrap_or_default());
+        let first = tops.next()?.to_owned();
+        tops.all(|top| top == first).then_some(first)
+    }
+
     /// Unpacks one file of [`Checked::poolable`].
     ///
     /// # Errors
@@ -341,10 +375,10 @@ impl Checked {
 ///
 /// # Errors
 /// [`ArchiveError::Refused`] for a matched file with a bad name, one that is in the upload too, or too much in all.
-pub fn pack(upload: Option<Checked>, matched: &[Matched], out: File, limits: Limits) -> Result<Packed, ArchiveError> {
-    let (mut archive, entries, mut unpacked) = match upload {
-        Some(upload) => (Some(upload.archive), upload.names, upload.unpacked),
-        None => (None, vec![], 0),
+pub fn pack(mut upload: Option<&mut Checked>, matched: &[Matched], out: File, limits: Limits) -> Result<Packed, ArchiveError> {
+    let (entries, mut unpacked) = match &upload {
+        Some(upload) => (upload.names.clone(), upload.unpacked),
+        None => (vec![], 0),
     };
     let mut all = entries.clone();
     for file in matched {
@@ -358,9 +392,9 @@ pub fn pack(upload: Option<Checked>, matched: &[Matched], out: File, limits: Lim
     }
     let (bits_entries, matched_entries) = all.split_at(entries.len());
     let mut writer = ZipWriter::new(BufWriter::with_capacity(256 << 10, out)).set_auto_large_file();
-    if let Some(archive) = &mut archive {
+    if let Some(upload) = &mut upload {
         for (index, entry) in bits_entries.iter().enumerate() {
-            copy_entry(archive, index, entry, &mut writer)?;
+            copy_entry(&mut upload.archive, index, entry, &mut writer)?;
         }
     }
     for (file, entry) in matched.iter().zip(matched_entries) {
@@ -404,6 +438,22 @@ fn options(mode: u32) -> SimpleFileOptions {
     SimpleFileOptions::default().compression_method(CompressionMethod::Deflated).unix_permissions(mode)
 }
 
+/// sha256 of a file, hex.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sha256_of(path: &Path) -> Result<String, ArchiveError> {
+    let mut digest = Sha256::new();
+    let mut file = File::open(path)?;
+    let mut block = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(hex(&digest.finalize())),
+            size => digest.update(&block[..size]),
+        }
+    }
+}
+
 fn digest(mut file: File, entries: usize) -> Result<Packed, ArchiveError> {
     file.rewind()?;
     let mut sink = Sink::new(0);
@@ -411,11 +461,14 @@ fn digest(mut file: File, entries: usize) -> Result<Packed, ArchiveError> {
     Ok(Packed { sha256: hex(&sink.sha256.finalize()), size, entries })
 }
 
-/// Checks that a file is a gzip tar of a droplet's shape: readable to the end, with only inner names.
+/// Checks that a file is a gzip tar of a droplet's shape: readable to the end, with only inner names. Returns its
+/// `staging_info.yml`, if it has one.
 ///
 /// # Errors
 /// [`ArchiveError::Refused`] with the reason.
-pub fn check_droplet(path: &Path, limits: Limits) -> Result<(), ArchiveError> {
+pub fn check_droplet(path: &Path, limits: Limits) -> Result<Option<Vec<u8>>, ArchiveError> {
+    const MOST_INFO: u64 = 1 << 20;
+    let mut info = None;
     let bad = |error: io::Error| match error.raw_os_error() {
         Some(_) => error.into(),
         None => refused(format!("it is not a gzip tar archive: {error}")),
@@ -426,7 +479,7 @@ pub fn check_droplet(path: &Path, limits: Limits) -> Result<(), ArchiveError> {
     let mut tar = tar::Archive::new(unpacked);
     let mut count = 0;
     for entry in tar.entries().map_err(bad)? {
-        let entry = entry.map_err(bad)?;
+        let mut entry = entry.map_err(bad)?;
         count += 1;
         if count > limits.entries {
             return Err(refused(format!("it has more than {} entries", limits.entries)));
@@ -439,6 +492,11 @@ pub fn check_droplet(path: &Path, limits: Limits) -> Result<(), ArchiveError> {
         if name.starts_with(b"/") || name.split(|b| *b == b'/').any(|part| part == b"..") {
             return Err(refused(format!("`{}` leads out of the droplet", shown(&String::from_utf8_lossy(&name)))));
         }
+        if matches!(name.as_slice(), b"staging_info.yml" | b"./staging_info.yml") && entry.size() <= MOST_INFO {
+            let mut content = vec![];
+            entry.read_to_end(&mut content).map_err(bad)?;
+            info = Some(content);
+        }
     }
     let unpacked = left - tar.into_inner().limit();
     if unpacked == left {
@@ -447,7 +505,7 @@ pub fn check_droplet(path: &Path, limits: Limits) -> Result<(), ArchiveError> {
     if unpacked > RATIO_FREE_BYTES && unpacked / packed.max(1) > limits.ratio {
         return Err(refused(format!("it unpacks to more than {} times its size", limits.ratio)));
     }
-    Ok(())
+    Ok(info)
 }
 
 /// Counts nothing, hashes all, and keeps the first bytes.

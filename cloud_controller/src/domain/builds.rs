@@ -88,14 +88,17 @@ pub fn create(tx: &mut Tx<'_>, policy: &Policy, new: NewBuild, request: Value) -
     quota::check_staging(tx, &scope, build.memory_mb.unsigned_abs())?;
     builds::insert(tx.conn, &build)?;
     new.metadata.apply(tx, builds::KIND, &build.guid)?;
-    feed::put(tx, &Desired::Build(DesiredBuild {
-        build: running::id(&build.guid)?,
-        app: running::id(&app.guid)?,
-        memory_mb: build.memory_mb.unsigned_abs(),
-        disk_mb: build.disk_mb.unsigned_abs(),
-        stack: build.stack.clone(),
-        created_at: tx.now,
-    }))?;
+    feed::put(
+        tx,
+        &Desired::Build(DesiredBuild {
+            build: running::id(&build.guid)?,
+            app: running::id(&app.guid)?,
+            memory_mb: build.memory_mb.unsigned_abs(),
+            disk_mb: build.disk_mb.unsigned_abs(),
+            stack: build.stack.clone(),
+            created_at: tx.now,
+        }),
+    )?;
     let data = json!({ "build_guid": build.guid, "package_guid": package.guid, "request": app_domain::hide(request) });
     event(tx, "audit.app.build.create", &app, &scope, data)?;
     Ok((build, app, scope))
@@ -115,7 +118,8 @@ fn check_usable(tx: &mut Tx<'_>, chosen: &[String], stack: &str) -> Result<()> {
             Some(_) => {}
             None if is_buildpack_url(name) => {}
             None => {
-                let text = format!("Buildpack \"{name}\" for stack \"{stack}\" must be an existing admin buildpack or a valid git URI");
+                let text =
+                    format!("Buildpack \"{name}\" for stack \"{stack}\" must be an existing admin buildpack or a valid git URI");
                 return Err(Error::invalid(text));
             }
         }
@@ -129,7 +133,9 @@ fn check_usable(tx: &mut Tx<'_>, chosen: &[String], stack: &str) -> Result<()> {
 /// The admin buildpack of this name for this stack; one of the stack itself before one of any.
 fn fitting<'a>(all: &'a [Buildpack], name: &str, stack: &str) -> Option<&'a Buildpack> {
     let named = || all.iter().filter(|buildpack| buildpack.name == name);
-    named().find(|buildpack| buildpack.stack.as_deref() == Some(stack)).or_else(|| named().find(|buildpack| buildpack.stack.is_none()))
+    named()
+        .find(|buildpack| buildpack.stack.as_deref() == Some(stack))
+        .or_else(|| named().find(|buildpack| buildpack.stack.is_none()))
 }
 
 fn candidates<'a>(all: &'a [Buildpack], stack: &'a str) -> impl Iterator<Item = &'a Buildpack> {
@@ -191,7 +197,9 @@ pub fn staging_spec(tx: &mut Tx<'_>, policy: &Policy, guid: &str) -> Result<Stag
     let chosen: Vec<String> = serde_json::from_str(&build.buildpacks).unwrap_or_default();
     let wanted: Vec<StagingBuildpack> = match build.skip_detect {
         true => chosen.iter().map(|name| staged_with(fitting(&all, name, &build.stack), name)).collect::<Result<_>>()?,
-        false => candidates(&all, &build.stack).map(|buildpack| staged_with(Some(buildpack), &buildpack.name)).collect::<Result<_>>()?,
+        false => candidates(&all, &build.stack)
+            .map(|buildpack| staged_with(Some(buildpack), &buildpack.name))
+            .collect::<Result<_>>()?,
     };
     let about = running::about(tx, policy, &scope, &app)?;
     let (memory_mb, disk_mb) = (build.memory_mb.unsigned_abs(), build.disk_mb.unsigned_abs());
@@ -295,22 +303,25 @@ fn succeed(tx: &mut Tx<'_>, mut build: Build, app: &App, scope: &Scope, lifecycl
         })],
         false => used,
     };
-    droplets::insert(tx.conn, &Droplet {
-        guid: guid.clone(),
-        created_at: now,
-        updated_at: now,
-        app_guid: app.guid.clone(),
-        package_guid: Some(build.package_guid.clone()),
-        build_guid: Some(build.guid.clone()),
-        state: "STAGED".into(),
-        error: None,
-        stack: Some(build.stack.clone()),
-        sha256: build.droplet_sha256.clone(),
-        size_bytes: build.droplet_size_bytes,
-        process_types: json!(usable_types(&lifecycle.process_types)).to_string(),
-        buildpacks: json!(used).to_string(),
-        execution_metadata: String::new(),
-    })?;
+    droplets::insert(
+        tx.conn,
+        &Droplet {
+            guid: guid.clone(),
+            created_at: now,
+            updated_at: now,
+            app_guid: app.guid.clone(),
+            package_guid: Some(build.package_guid.clone()),
+            build_guid: Some(build.guid.clone()),
+            state: "STAGED".into(),
+            error: None,
+            stack: Some(build.stack.clone()),
+            sha256: build.droplet_sha256.clone(),
+            size_bytes: build.droplet_size_bytes,
+            process_types: json!(usable_types(&lifecycle.process_types)).to_string(),
+            buildpacks: json!(used).to_string(),
+            execution_metadata: String::new(),
+        },
+    )?;
     build.state = "STAGED".into();
     end(tx, &mut build)?;
     let names: Vec<&str> = lifecycle.buildpacks.iter().map(|b| b.key.as_str()).collect();
@@ -390,8 +401,12 @@ pub fn cancel(tx: &mut Tx<'_>, app: &App) -> Result<()> {
 }
 
 fn forget_old(tx: &mut Tx<'_>, app: &App) -> Result<()> {
-    let over: Vec<String> =
-        builds::of_app(tx.conn, &app.guid)?.into_iter().filter(|build| !build.staging()).skip(KEPT).map(|build| build.guid).collect();
+    let over: Vec<String> = builds::of_app(tx.conn, &app.guid)?
+        .into_iter()
+        .filter(|build| !build.staging())
+        .skip(KEPT)
+        .map(|build| build.guid)
+        .collect();
     if !over.is_empty() {
         metadata_store::forget(tx.conn, builds::KIND, &over)?;
         builds::delete_all(tx.conn, &over)?;

@@ -49,7 +49,13 @@ pub fn current(tx: &mut Tx<'_>, app: &str) -> Result<(Droplet, App, Scope)> {
 }
 
 /// Makes a droplet that waits for its bits.
-pub fn create(tx: &mut Tx<'_>, app: &str, process_types: &BTreeMap<String, String>, metadata: &MetadataChange, request: Value) -> Result<Droplet> {
+pub fn create(
+    tx: &mut Tx<'_>,
+    app: &str,
+    process_types: &BTreeMap<String, String>,
+    metadata: &MetadataChange,
+    request: Value,
+) -> Result<Droplet> {
     let text = format!("App with guid \"{app}\" does not exist, or you do not have access to it.");
     let (app, scope) = app_domain::referred(tx, app, &text)?;
     let droplet = Droplet { process_types: json!(process_types).to_string(), ..blank(tx, &app, "AWAITING_UPLOAD") };
@@ -185,4 +191,17 @@ pub fn download(tx: &mut Tx<'_>, guid: &str) -> Result<Droplet> {
     let data = json!({ "droplet_guid": droplet.guid, "package_guid": droplet.package_guid });
     event(tx, "audit.app.droplet.download", &app, &scope, data)?;
     Ok(droplet)
+}
+
+/// Takes over the start command that an uploaded droplet carries, where the request named none.
+pub fn take_command(tx: &mut Tx<'_>, droplet: &mut Droplet, info: Option<&[u8]>) -> Result<()> {
+    let mut commands = droplet.commands();
+    let wanted = commands.values().all(String::is_empty);
+    let read = |info: &[u8]| serde_saphyr::from_slice::<Value>(info).ok();
+    let command = info.and_then(read).and_then(|info| info.get("start_command")?.as_str().map(str::to_owned));
+    let Some(command) = command.filter(|command| wanted && !command.is_empty()) else { return Ok(()) };
+    commands.insert(crate::domain::process::WEB.into(), command);
+    droplet.process_types = json!(commands).to_string();
+    let state = droplet.state.clone();
+    droplets::update_from(tx.conn, droplet, &state).map(drop)
 }

@@ -33,7 +33,9 @@ pub fn read_change(vars: &Value) -> Result<VarsChange, Vec<String>> {
                 problems.push(format!("Value of environment variable for key '{name}' must not contain NUL"));
             }
             Value::String(text) => drop(change.insert(name.clone(), Some(text.clone()))),
-            other => problems.push(format!("Non-string value in environment variable for key '{name}', value '{}'", shown(other))),
+            other => {
+                problems.push(format!("Non-string value in environment variable for key '{name}', value '{}'", shown(other)))
+            }
         }
     }
     if problems.is_empty() { Ok(change) } else { Err(problems) }
@@ -45,7 +47,8 @@ pub fn read_change(vars: &Value) -> Result<VarsChange, Vec<String>> {
 /// Every rule that is broken, in the API's words.
 pub fn read_manifest(vars: &Value) -> Result<VarsChange, Vec<String>> {
     let Some(vars) = vars.as_object() else { return Err(vec!["Env must be an object of keys and values".into()]) };
-    let mut problems: Vec<_> = vars.keys().filter_map(|name| name_problem(name)).map(|problem| format!("Env {problem}")).collect();
+    let mut problems: Vec<_> =
+        vars.keys().filter_map(|name| name_problem(name)).map(|problem| format!("Env {problem}")).collect();
     let mut change = VarsChange::new();
     for (name, value) in vars {
         let text = match value {
@@ -241,7 +244,12 @@ mod tests {
 
     #[test]
     fn the_platform_wins_over_the_app_and_the_app_over_the_group() {
-        let env = running(&vars(&[("A", "group"), ("G", "group")]), &vars(&[("A", "app"), ("MEMORY_LIMIT", "9g")]), &about(), &process());
+        let env = running(
+            &vars(&[("A", "group"), ("G", "group")]),
+            &vars(&[("A", "app"), ("MEMORY_LIMIT", "9g")]),
+            &about(),
+            &process(),
+        );
         assert_eq!((env["A"].as_str(), env["G"].as_str(), env["MEMORY_LIMIT"].as_str()), ("app", "group", "256m"));
         assert_eq!(env["LANG"], "en_US.UTF-8");
         assert_eq!(env["VCAP_SERVICES"], "{}");
@@ -264,7 +272,15 @@ mod tests {
 
     #[test]
     fn staging_sees_the_stack_and_the_variables_of_the_build() {
-        let env = staging(&vars(&[("A", "group")]), &vars(&[("A", "app"), ("CF_STACK", "mine")]), &vars(&[("A", "build")]), &about(), "cflinuxfs4", 1024, 4096);
+        let env = staging(
+            &vars(&[("A", "group")]),
+            &vars(&[("A", "app"), ("CF_STACK", "mine")]),
+            &vars(&[("A", "build")]),
+            &about(),
+            "cflinuxfs4",
+            1024,
+            4096,
+        );
         assert_eq!((env["A"].as_str(), env["CF_STACK"].as_str(), env["MEMORY_LIMIT"].as_str()), ("build", "cflinuxfs4", "1024m"));
         let application: Value = serde_json::from_str(&env["VCAP_APPLICATION"]).unwrap();
         assert_eq!(application["limits"]["mem"], 1024);

@@ -123,6 +123,10 @@ rules! {
     BitsAlreadyUploaded = 150004 "CF-PackageBitsAlreadyUploaded",
     /// Blobs cannot be kept or read.
     BlobstoreUnavailable = 150006 "CF-BlobstoreUnavailable",
+    /// There is no room for blobs now.
+    BlobstoreFull = 150006 "CF-BlobstoreUnavailable",
+    /// The body is not what it should be, and the text says where.
+    MessageParse = 1001 "CF-MessageParseError",
     /// What arrived is not what was sent.
     ChecksumMismatch = 150010 "CF-ResourceChecksumMismatch",
     /// Staging failed.
@@ -193,7 +197,9 @@ impl From<diesel::result::Error> for Error {
         use diesel::result::{DatabaseErrorKind as Kind, Error as Sql};
         let contended = match &e {
             Sql::DatabaseError(Kind::SerializationFailure, _) => true,
-            Sql::DatabaseError(_, info) => info.message().contains("deadlock detected") || info.message().contains("database is locked"),
+            Sql::DatabaseError(_, info) => {
+                info.message().contains("deadlock detected") || info.message().contains("database is locked")
+            }
             _ => false,
         };
         if contended { Self::Contention(e.into()) } else { Self::Internal("the store", e.into()) }

@@ -47,7 +47,8 @@ pub fn create_missing(tx: &mut Tx<'_>, policy: &Policy, space: &str, manifest: &
                     lifecycle: LifecycleChange { kind: wanted.lifecycle.clone(), ..LifecycleChange::default() },
                     ..NewApp::default()
                 };
-                app_domain::create_in(tx, policy, &scope, new, json!({ "name": wanted.name })).map_err(|e| of_app(&wanted.name, e))?
+                app_domain::create_in(tx, policy, &scope, new, json!({ "name": wanted.name }))
+                    .map_err(|e| of_app(&wanted.name, e))?
             }
         };
         guids.push((app.guid, wanted.name.clone()));
@@ -99,11 +100,7 @@ fn apply_in(tx: &mut Tx<'_>, policy: &Policy, app: &mut App, scope: &Scope, want
     let change = AppChange {
         // An app is found by its name without regard to case; the manifest's spelling does not rename it.
         name: None,
-        lifecycle: LifecycleChange {
-            kind: None,
-            buildpacks: wanted.buildpacks.clone(),
-            stack: wanted.stack.clone().map(Some),
-        },
+        lifecycle: LifecycleChange { kind: None, buildpacks: wanted.buildpacks.clone(), stack: wanted.stack.clone().map(Some) },
         metadata: metadata_change(wanted.metadata.as_ref())?,
     };
     let request = json!({ "name": app.name, "lifecycle": { "type": "buildpack", "data": { "buildpacks": wanted.buildpacks, "stack": wanted.stack } } });
@@ -151,7 +148,10 @@ fn apply_process(tx: &mut Tx<'_>, policy: &Policy, app: &App, scope: &Scope, wan
         readiness: wanted.readiness.clone(),
         metadata: MetadataChange::default(),
     };
-    let asks = change.command.is_some() || change.user.is_some() || change.health != Default::default() || change.readiness != Default::default();
+    let asks = change.command.is_some()
+        || change.user.is_some()
+        || change.health != Default::default()
+        || change.readiness != Default::default();
     if asks {
         process_domain::update_in(tx, policy, &mut found, &change, json!({ "manifest_triggered": true })).map_err(lead)?;
     }
@@ -172,7 +172,8 @@ fn apply_routes(tx: &mut Tx<'_>, policy: &Policy, app: &App, scope: &Scope, want
     if has_routes || !(wanted.random_route || wanted.default_route) {
         return Ok(());
     }
-    let domain = store::domains::default_of(tx.conn, &scope.org.guid)?.ok_or_else(|| Error::invalid("No default domains available"))?;
+    let domain =
+        store::domains::default_of(tx.conn, &scope.org.guid)?.ok_or_else(|| Error::invalid("No default domains available"))?;
     let host = if wanted.random_route { random_host(&app.name, &mut tx.rng) } else { app.name.clone() };
     let spelled = routes::Spelled { host: host.clone(), ..routes::Spelled::default() };
     let problems = spelled.problems();
@@ -180,7 +181,8 @@ fn apply_routes(tx: &mut Tx<'_>, policy: &Policy, app: &App, scope: &Scope, want
         return Err(Error::invalid(format!("Failed to create default route from app name: {}", problems.join(", "))));
     }
     let text = format!("{host}.{}", domain.name);
-    map(tx, policy, app, scope, &RouteManifest { route: text.clone(), protocol: None, options: None }).map_err(|e| of_route(&text, e))
+    map(tx, policy, app, scope, &RouteManifest { route: text.clone(), protocol: None, options: None })
+        .map_err(|e| of_route(&text, e))
 }
 
 fn of_route(route: &str, error: Error) -> Error {
@@ -214,19 +216,49 @@ fn map(tx: &mut Tx<'_>, policy: &Policy, app: &App, scope: &Scope, wanted: &Rout
             destinations::remove(tx, &route, scope, old)?;
         }
     }
-    let wanted = Wanted { app: app.guid.clone(), process_type: WEB.into(), port: None, protocol: wanted.protocol.clone(), weight: None };
+    let wanted =
+        Wanted { app: app.guid.clone(), process_type: WEB.into(), port: None, protocol: wanted.protocol.clone(), weight: None };
     destinations::map(tx, &route, app, scope, &wanted).map(drop)
 }
 
 const ADJECTIVES: [&str; 32] = [
-    "active", "bold", "brave", "bright", "busy", "calm", "chipper", "clever", "cheerful", "daring", "eager", "fast", "fine", "funny",
-    "generous", "gentle", "grateful", "happy", "kind", "lean", "mellow", "noisy", "patient", "quick", "quiet", "reliable", "sleepy", "smart",
-    "surprised", "tired", "turbulent", "wise",
+    "active",
+    "bold",
+    "brave",
+    "bright",
+    "busy",
+    "calm",
+    "chipper",
+    "clever",
+    "cheerful",
+    "daring",
+    "eager",
+    "fast",
+    "fine",
+    "funny",
+    "generous",
+    "gentle",
+    "grateful",
+    "happy",
+    "kind",
+    "lean",
+    "mellow",
+    "noisy",
+    "patient",
+    "quick",
+    "quiet",
+    "reliable",
+    "sleepy",
+    "smart",
+    "surprised",
+    "tired",
+    "turbulent",
+    "wise",
 ];
 const NOUNS: [&str; 32] = [
-    "badger", "bear", "bilby", "buffalo", "cat", "cheetah", "crane", "dingo", "dugong", "elephant", "fox", "gecko", "hyena", "impala",
-    "jackal", "kangaroo", "koala", "lemur", "lion", "mandrill", "meerkat", "okapi", "otter", "panda", "possum", "quokka", "rabbit", "raven",
-    "serval", "tiger", "wallaby", "wombat",
+    "badger", "bear", "bilby", "buffalo", "cat", "cheetah", "crane", "dingo", "dugong", "elephant", "fox", "gecko", "hyena",
+    "impala", "jackal", "kangaroo", "koala", "lemur", "lion", "mandrill", "meerkat", "okapi", "otter", "panda", "possum",
+    "quokka", "rabbit", "raven", "serval", "tiger", "wallaby", "wombat",
 ];
 
 fn random_host(app: &str, rng: &mut impl Rng) -> String {

@@ -166,7 +166,9 @@ mod tests {
         };
         let problems = change.problems("Health check", MAX_HEALTH_TIMEOUT_S);
         assert_eq!(problems.len(), 5, "{problems:?}");
-        assert!(problems[0].contains(r#"must be "port", "process", or "http""#) && problems[1].contains("Maximum exceeded: max 180s"));
+        assert!(
+            problems[0].contains(r#"must be "port", "process", or "http""#) && problems[1].contains("Maximum exceeded: max 180s")
+        );
     }
 
     #[test]

@@ -38,7 +38,10 @@ pub fn check_running(tx: &mut Tx<'_>, policy: &Policy, scope: &Scope, wanted: &[
     for process in wanted {
         let most = policy.limits.max_disk_mb;
         if process.disk() > most {
-            problems.push(format!("disk_quota too much disk requested (requested {} MB - must be less than {most} MB)", process.disk()));
+            problems.push(format!(
+                "disk_quota too much disk requested (requested {} MB - must be less than {most} MB)",
+                process.disk()
+            ));
         }
     }
     let (new, old) = (need_of(wanted), need_of(before));
@@ -47,14 +50,24 @@ pub fn check_running(tx: &mut Tx<'_>, policy: &Policy, scope: &Scope, wanted: &[
     let of_space = limits::of_space(tx.conn, &scope.space)?;
     if of_space != Limits::default() {
         let others = processes::started_in_space(tx.conn, &scope.space.guid)?;
-        let words = Words { place: "space", memory: "memory space_quota_exceeded", instance: "memory space_instance_memory_limit_exceeded",
-            instances: "app_instance_limit space_app_instance_limit_exceeded", name: &scope.space.name };
+        let words = Words {
+            place: "space",
+            memory: "memory space_quota_exceeded",
+            instance: "memory space_instance_memory_limit_exceeded",
+            instances: "app_instance_limit space_app_instance_limit_exceeded",
+            name: &scope.space.name,
+        };
         problems.extend(over(&of_space, need_of_others(&others, &ours), new, old, wanted, &words));
     }
     if of_org != Limits::default() {
         let others = processes::started_in_org(tx.conn, &scope.org.guid)?;
-        let words = Words { place: "organization", memory: "memory quota_exceeded", instance: "memory instance_memory_limit_exceeded",
-            instances: "app_instance_limit app_instance_limit_exceeded", name: &scope.org.name };
+        let words = Words {
+            place: "organization",
+            memory: "memory quota_exceeded",
+            instance: "memory instance_memory_limit_exceeded",
+            instances: "app_instance_limit app_instance_limit_exceeded",
+            name: &scope.org.name,
+        };
         problems.extend(over(&of_org, need_of_others(&others, &ours), new, old, wanted, &words));
     }
     if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems.join(", "))) }

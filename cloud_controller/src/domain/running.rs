@@ -62,7 +62,14 @@ pub fn current_droplet(tx: &mut Tx<'_>, app: &App) -> Result<Droplet> {
     found.filter(|droplet| droplet.state == "STAGED").ok_or_else(|| Error::invalid("Assign a droplet before starting this app."))
 }
 
-fn launch_process(tx: &mut Tx<'_>, policy: &Policy, scope: &Scope, app: &App, droplet: &Droplet, process: &mut Process) -> Result<()> {
+fn launch_process(
+    tx: &mut Tx<'_>,
+    policy: &Policy,
+    scope: &Scope,
+    app: &App,
+    droplet: &Droplet,
+    process: &mut Process,
+) -> Result<()> {
     let command = match rules::start_command(&process.kind, process.command.as_deref(), &droplet.commands()) {
         Ok(command) => command,
         Err(why) if process.instances > 0 => return Err(Error::Invalid(why)),
@@ -210,7 +217,8 @@ pub fn routes_of(tx: &mut Tx<'_>, wanted: &[String]) -> Result<BTreeMap<String, 
     let apps: Vec<String> = places.iter().map(|(_, app, ..)| app.clone()).collect();
     let mapped = mapped::of_apps(tx.conn, &apps)?;
     let each = places.into_iter().map(|(version, app, kind, _)| {
-        let mut routes: Vec<Route> = mapped.iter().filter(|m| m.app_guid == app && m.process_type == kind).map(|m| m.route.clone()).collect();
+        let mut routes: Vec<Route> =
+            mapped.iter().filter(|m| m.app_guid == app && m.process_type == kind).map(|m| m.route.clone()).collect();
         routes.sort();
         (version, routes)
     });

@@ -52,9 +52,9 @@ pub fn parse_bytes(text: &str) -> Result<u64, SizeError> {
 /// # Errors
 /// As [`parse_bytes`]; also for sizes that nobody has.
 pub fn parse_megabytes(text: &str) -> Result<u32, SizeError> {
-    u32::try_from(parse_bytes(text)? >> 20).map_err(|_| SizeError::Number).and_then(|mb| {
-        if mb <= i32::MAX as u32 { Ok(mb) } else { Err(SizeError::Number) }
-    })
+    u32::try_from(parse_bytes(text)? >> 20)
+        .map_err(|_| SizeError::Number)
+        .and_then(|mb| if mb <= i32::MAX as u32 { Ok(mb) } else { Err(SizeError::Number) })
 }
 
 /// Megabytes as generated manifests show them: always `512M`, also where a larger unit would do.
@@ -81,7 +81,9 @@ mod tests {
 
     #[test]
     fn every_unit_reads_in_both_spellings_and_cases() {
-        for (text, bytes) in [("1B", 1), ("2K", 2048), ("2kb", 2048), ("3M", 3 << 20), ("3mb", 3 << 20), ("1G", 1 << 30), ("1TB", 1 << 40)] {
+        for (text, bytes) in
+            [("1B", 1), ("2K", 2048), ("2kb", 2048), ("3M", 3 << 20), ("3mb", 3 << 20), ("1G", 1 << 30), ("1TB", 1 << 40)]
+        {
             assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
         }
         assert_eq!(parse_bytes("0.5G"), Ok(512 << 20));

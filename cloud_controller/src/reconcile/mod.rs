@@ -1,1 +1,4 @@
 //! Periodic jobs: take no input, look at the world, repair it.
+
+pub mod blobs;
+pub mod retention;

@@ -149,3 +149,8 @@ pub fn list(conn: &mut Conn, who: &Access, list: &List) -> Result<Listed<App>> {
     order_and_page!(query, apps, list, "updated_at" => apps::updated_at, "name" => apps::name_key, "state" => apps::state);
     Ok(Listed { rows: query.select(App::as_select()).load(conn)?, total })
 }
+
+/// Space and state of each of these apps.
+pub fn places(conn: &mut Conn, guids: &[String]) -> Result<Vec<(String, String, String)>> {
+    Ok(apps::table.filter(apps::guid.eq_any(guids)).select((apps::guid, apps::space_guid, apps::state)).load(conn)?)
+}

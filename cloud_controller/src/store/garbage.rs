@@ -11,7 +11,9 @@ pub fn add(tx: &mut Tx<'_>, key: &str) -> Result<()> {
     let now = tx.micros();
     let known: i64 = blob_garbage::table.find(key).count().get_result(tx.conn)?;
     if known == 0 {
-        diesel::insert_into(blob_garbage::table).values((blob_garbage::key.eq(key), blob_garbage::created_at.eq(now))).execute(tx.conn)?;
+        diesel::insert_into(blob_garbage::table)
+            .values((blob_garbage::key.eq(key), blob_garbage::created_at.eq(now)))
+            .execute(tx.conn)?;
     }
     Ok(())
 }

@@ -27,12 +27,8 @@ pub struct Limits {
 /// The bounds of a space's organization. Locks the organization's row, so that two changes at once cannot both fit.
 pub fn of_org(conn: &mut Conn, org: &Org) -> Result<Limits> {
     diesel::update(orgs::table.find(&org.guid)).set(orgs::updated_at.eq(orgs::updated_at)).execute(conn)?;
-    let columns = (
-        org_quotas::total_memory_mb,
-        org_quotas::per_process_memory_mb,
-        org_quotas::total_instances,
-        org_quotas::log_rate_limit,
-    );
+    let columns =
+        (org_quotas::total_memory_mb, org_quotas::per_process_memory_mb, org_quotas::total_instances, org_quotas::log_rate_limit);
     Ok(org_quotas::table.find(&org.quota_guid).select(columns).first(conn).optional()?.unwrap_or_default())
 }
 

@@ -2,10 +2,7 @@
 
 use crate::{
     domain::Result,
-    store::{
-        Conn,
-        schema::resources,
-    },
+    store::{Conn, schema::resources},
 };
 use diesel::prelude::*;
 

@@ -49,6 +49,8 @@ pub fn of_process(conn: &mut Conn, process: &str) -> Result<Option<Version>> {
 
 /// App, type and process of each of these versions that is wanted.
 pub fn places(conn: &mut Conn, wanted: &[String]) -> Result<Vec<(String, String, String, String)>> {
-    let query = versions::table.inner_join(processes::table.on(processes::guid.eq(versions::process_guid))).filter(versions::version.eq_any(wanted));
+    let query = versions::table
+        .inner_join(processes::table.on(processes::guid.eq(versions::process_guid)))
+        .filter(versions::version.eq_any(wanted));
     Ok(query.select((versions::version, processes::app_guid, processes::kind, processes::guid)).load(conn)?)
 }

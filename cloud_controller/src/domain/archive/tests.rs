@@ -47,7 +47,7 @@ fn with_mode(mut bytes: Vec<u8>, mode: u32) -> Vec<u8> {
 fn unpacked(bytes: &[u8], matched: &[Matched]) -> Vec<(String, u32, String)> {
     let folder = TempDir::new().unwrap();
     let out = File::options().read(true).write(true).create_new(true).open(folder.path().join("out.zip")).unwrap();
-    let packed = pack(Some(check_bytes(bytes).unwrap()), matched, out.try_clone().unwrap(), Limits::default()).unwrap();
+    let packed = pack(Some(&mut check_bytes(bytes).unwrap()), matched, out.try_clone().unwrap(), Limits::default()).unwrap();
     assert_eq!(packed.size, out.metadata().unwrap().len());
     let mut archive = ZipArchive::new(out).unwrap();
     let mut found = vec![];
@@ -86,8 +86,8 @@ fn matched_files_are_merged_with_the_upload() {
     for path in ["../etc/passwd", "/etc/passwd", "index.html", "index.html/x", ""] {
         let matched = [Matched { path: path.into(), mode: 0o644, file: kept.clone() }];
         let out = tempfile::tempfile().unwrap();
-        let upload = check_bytes(&zip(file("index.html", "hi"))).unwrap();
-        assert!(matches!(pack(Some(upload), &matched, out, Limits::default()), Err(ArchiveError::Refused(_))), "{path}");
+        let mut upload = check_bytes(&zip(file("index.html", "hi"))).unwrap();
+        assert!(matches!(pack(Some(&mut upload), &matched, out, Limits::default()), Err(ArchiveError::Refused(_))), "{path}");
     }
     assert_eq!(pack(None, &matched, tempfile::tempfile().unwrap(), Limits::default()).unwrap().entries, 1);
 }
@@ -111,7 +111,7 @@ fn big_files_are_offered_to_the_pool_with_both_digests() {
 
 #[test]
 fn a69_names_that_lead_out_are_refused() {
-    for name in ["../x", "a/../../x", "/etc/passwd", "..\\x", "\\x", "a/.."] {
+    for name in ["../x", "a/../../x", "/etc/passwd", "..\\x", "\\x", "a/../"] {
         let bytes = zip(|zip| {
             zip.start_file("placeholder-name-of-enough-length", options(0o644)).unwrap();
         });
@@ -120,7 +120,7 @@ fn a69_names_that_lead_out_are_refused() {
         let placeholder = b"placeholder-name-of-enough-length";
         raw.resize(placeholder.len(), b'x');
         let text = refusal(&replace(bytes, placeholder, &raw));
-        assert!(text.contains("leads out") || text.contains("absolute") || name == "a/..", "{name}: {text}");
+        assert!(text.contains("leads out") || text.contains("absolute"), "{name}: {text}");
     }
 }
 
@@ -178,16 +178,24 @@ fn a70_an_archive_that_reads_in_two_ways_is_refused() {
     lying[local + 30] = b'z';
     assert!(matches!(check_bytes(&lying), Err(ArchiveError::Refused(_))));
     // Two entries of one name.
-    let twice = replace(zip(|zip| {
-        file("same-a", "1")(zip);
-        file("same-b", "2")(zip);
-    }), b"same-b", b"same-a");
+    let twice = replace(
+        zip(|zip| {
+            file("same-a", "1")(zip);
+            file("same-b", "2")(zip);
+        }),
+        b"same-b",
+        b"same-a",
+    );
     assert!(matches!(check_bytes(&twice), Err(ArchiveError::Refused(_))));
     // The same name in two spellings.
-    let spelled = replace(zip(|zip| {
-        file("d/fxx", "1")(zip);
-        file("d/f..", "2")(zip);
-    }), b"d/fxx", b"d/./f");
+    let spelled = replace(
+        zip(|zip| {
+            file("d/fxx", "1")(zip);
+            file("d/f..", "2")(zip);
+        }),
+        b"d/fxx",
+        b"d/./f",
+    );
     assert!(check_bytes(&spelled).is_ok(), "`d/f` and `d/f..` are two names");
     // Bytes before the first entry.
     assert!(refusal(&[b"#!/bin/sh\n".as_slice(), &honest].concat()).contains("before its first entry"));

@@ -70,17 +70,58 @@ pub struct ProcessManifest {
 
 /// Every key of an app that has a meaning.
 pub const APP_KEYS: &[&str] = &[
-    "name", "buildpack", "buildpacks", "stack", "docker", "lifecycle", "cnb-credentials", "env", "features", "metadata", "routes", "no-route",
-    "random-route", "default-route", "services", "processes", "sidecars", "command", "user", "instances", "memory", "disk_quota", "disk-quota",
-    "log-rate-limit-per-second", "health-check-type", "health-check-http-endpoint", "health-check-invocation-timeout", "health-check-interval",
-    "readiness-health-check-type", "readiness-health-check-http-endpoint", "readiness-health-check-invocation-timeout",
-    "readiness-health-check-interval", "timeout",
+    "name",
+    "buildpack",
+    "buildpacks",
+    "stack",
+    "docker",
+    "lifecycle",
+    "cnb-credentials",
+    "env",
+    "features",
+    "metadata",
+    "routes",
+    "no-route",
+    "random-route",
+    "default-route",
+    "services",
+    "processes",
+    "sidecars",
+    "command",
+    "user",
+    "instances",
+    "memory",
+    "disk_quota",
+    "disk-quota",
+    "log-rate-limit-per-second",
+    "health-check-type",
+    "health-check-http-endpoint",
+    "health-check-invocation-timeout",
+    "health-check-interval",
+    "readiness-health-check-type",
+    "readiness-health-check-http-endpoint",
+    "readiness-health-check-invocation-timeout",
+    "readiness-health-check-interval",
+    "timeout",
 ];
 
 const PROCESS_KEYS: &[&str] = &[
-    "command", "user", "instances", "memory", "disk_quota", "disk-quota", "log-rate-limit-per-second", "health-check-type",
-    "health-check-http-endpoint", "health-check-invocation-timeout", "health-check-interval", "readiness-health-check-type",
-    "readiness-health-check-http-endpoint", "readiness-health-check-invocation-timeout", "readiness-health-check-interval", "timeout",
+    "command",
+    "user",
+    "instances",
+    "memory",
+    "disk_quota",
+    "disk-quota",
+    "log-rate-limit-per-second",
+    "health-check-type",
+    "health-check-http-endpoint",
+    "health-check-invocation-timeout",
+    "health-check-interval",
+    "readiness-health-check-type",
+    "readiness-health-check-http-endpoint",
+    "readiness-health-check-invocation-timeout",
+    "readiness-health-check-interval",
+    "timeout",
 ];
 
 /// Checks all apps of a manifest.
@@ -258,7 +299,9 @@ fn read_features(value: Option<&Value>, problems: &mut Problems) -> BTreeMap<Str
                 }
             }
         }
-        Some(_) => problems.push("Features must be a map of valid feature names to booleans (true = enabled, false = disabled)".into()),
+        Some(_) => {
+            problems.push("Features must be a map of valid feature names to booleans (true = enabled, false = disabled)".into())
+        }
     }
     features
 }
@@ -325,7 +368,10 @@ fn is_route(text: &str) -> bool {
     let (host, path) = text.split_once('/').map_or((text, ""), |(host, path)| (host, path));
     let (name, port) = host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
     let label = |label: &str| {
-        label == "*" || !label.is_empty() && label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        label == "*"
+            || !label.is_empty()
+                && label.len() <= 63
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     name.contains('.')
         && name.len() <= 253
@@ -381,7 +427,10 @@ fn read_processes(values: &Map<String, Value>, problems: &mut Problems) -> Vec<P
                     }
                 };
                 if !is_process_type(kind) {
-                    problems.push(format!("Process \"{}\": Type must be 1 to 255 of letters, digits, '-', '_' and '.'", kind.escape_debug()));
+                    problems.push(format!(
+                        "Process \"{}\": Type must be 1 to 255 of letters, digits, '-', '_' and '.'",
+                        kind.escape_debug()
+                    ));
                     continue;
                 }
                 if processes.iter().any(|process| process.kind == kind) {
@@ -403,7 +452,9 @@ fn read_processes(values: &Map<String, Value>, problems: &mut Problems) -> Vec<P
 
 /// True for a text that may name a process type: it becomes part of log tags and lookups.
 pub fn is_process_type(text: &str) -> bool {
-    (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) && !text.starts_with('.')
+    (1..=255).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && !text.starts_with('.')
 }
 
 fn read_process(kind: &str, values: &Map<String, Value>, problems: &mut Problems) -> ProcessManifest {
@@ -421,17 +472,36 @@ fn read_process(kind: &str, values: &Map<String, Value>, problems: &mut Problems
         health: CheckChange {
             kind: read_check_kind(values.get("health-check-type"), "Health check type", &mut found),
             timeout_s: read_number(values, "timeout", "Timeout", &mut found).map(Some),
-            invocation_timeout_s: read_number(values, "health-check-invocation-timeout", "Health check invocation timeout", &mut found).map(Some),
+            invocation_timeout_s: read_number(
+                values,
+                "health-check-invocation-timeout",
+                "Health check invocation timeout",
+                &mut found,
+            )
+            .map(Some),
             interval_s: read_number(values, "health-check-interval", "Health check interval", &mut found).map(Some),
             endpoint: read_text(values, "health-check-http-endpoint", "Health check http endpoint", 255, &mut found).map(Some),
         },
         readiness: CheckChange {
             kind: read_check_kind(values.get("readiness-health-check-type"), "Readiness health check type", &mut found),
             timeout_s: None,
-            invocation_timeout_s: read_number(values, "readiness-health-check-invocation-timeout", "Readiness health check invocation timeout", &mut found)
+            invocation_timeout_s: read_number(
+                values,
+                "readiness-health-check-invocation-timeout",
+                "Readiness health check invocation timeout",
+                &mut found,
+            )
+            .map(Some),
+            interval_s: read_number(values, "readiness-health-check-interval", "Readiness health check interval", &mut found)
                 .map(Some),
-            interval_s: read_number(values, "readiness-health-check-interval", "Readiness health check interval", &mut found).map(Some),
-            endpoint: read_text(values, "readiness-health-check-http-endpoint", "Readiness health check http endpoint", 255, &mut found).map(Some),
+            endpoint: read_text(
+                values,
+                "readiness-health-check-http-endpoint",
+                "Readiness health check http endpoint",
+                255,
+                &mut found,
+            )
+            .map(Some),
         },
     };
     if let Some(user) = process.user.as_deref().filter(|user| *user != "vcap") {
@@ -467,7 +537,9 @@ fn read_number(values: &Map<String, Value>, key: &str, label: &str, problems: &m
     let number = value.as_i64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()));
     match number {
         Some(number) if number < 0 => problems.push(format!("{label} must be greater than or equal to 0")),
-        Some(number) if number > i64::from(i32::MAX) => problems.push(format!("{label} must be less than or equal to {}", i32::MAX)),
+        Some(number) if number > i64::from(i32::MAX) => {
+            problems.push(format!("{label} must be less than or equal to {}", i32::MAX))
+        }
         Some(number) => return u32::try_from(number).ok(),
         None => problems.push(format!("{label} is not a number")),
     }
@@ -579,7 +651,10 @@ mod tests {
             ("  command: ''\n", r#"Process "web": Command must be between 1 and 4096 characters"#),
             ("  health-check-type: tcp\n", r#"Process "web": Health check type must be "port", "process", or "http""#),
             ("  timeout: 500\n", r#"Process "web": Health check timeout Maximum exceeded: max 180s"#),
-            ("  log-rate-limit-per-second: 5\n", r#"Process "web": Log rate limit per second must use a supported unit: B, K, KB, M, MB, G, GB, T, or TB"#),
+            (
+                "  log-rate-limit-per-second: 5\n",
+                r#"Process "web": Log rate limit per second must use a supported unit: B, K, KB, M, MB, G, GB, T, or TB"#,
+            ),
             ("  user: root\n", r#"Process "web": User invalid (requested user 'root' not allowed, permitted users are: 'vcap')"#),
             ("  buildpack: a\n  buildpacks: [b]\n", "Buildpack and Buildpacks fields cannot be used together."),
             ("  buildpack: a\n  docker: {image: x}\n", "Cannot specify both buildpack(s) and docker keys"),
@@ -604,7 +679,13 @@ mod tests {
     #[test]
     fn apps_without_a_name_are_told_by_their_place() {
         let problems = read("applications:\n- name: a\n  memory: x\n- instances: 1\n").unwrap_err();
-        assert_eq!(problems, [r#"For application 'a': Process "web": Memory is not a number"#, "For application at index 1: Name must not be empty"]);
+        assert_eq!(
+            problems,
+            [
+                r#"For application 'a': Process "web": Memory is not a number"#,
+                "For application at index 1: Name must not be empty"
+            ]
+        );
     }
 
     #[test]
@@ -618,9 +699,13 @@ mod tests {
 
     #[test]
     fn b21_a_command_with_newlines_and_a_route_with_a_scheme_are_data() {
-        let app = app("  command: \"a\\nb; rm -rf /\"\n  routes:\n  - route: https://x.example.com/p\n    protocol: http2\n").unwrap();
+        let app =
+            app("  command: \"a\\nb; rm -rf /\"\n  routes:\n  - route: https://x.example.com/p\n    protocol: http2\n").unwrap();
         assert_eq!(app.processes[0].command, Some(Some("a\nb; rm -rf /".into())));
-        assert_eq!(app.routes, [RouteManifest { route: "x.example.com/p".into(), protocol: Some("http2".into()), options: None }]);
+        assert_eq!(
+            app.routes,
+            [RouteManifest { route: "x.example.com/p".into(), protocol: Some("http2".into()), options: None }]
+        );
     }
 
     #[test]

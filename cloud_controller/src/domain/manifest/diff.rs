@@ -64,7 +64,9 @@ fn normal(key: &str, value: &Value) -> Value {
             };
             rate.map_or_else(|| value.clone(), |rate| sizes::log_rate(rate).into())
         }
-        ("env", Value::Object(vars)) => vars.iter().map(|(name, value)| (name.clone(), text_of(value))).collect::<Map<_, _>>().into(),
+        ("env", Value::Object(vars)) => {
+            vars.iter().map(|(name, value)| (name.clone(), text_of(value))).collect::<Map<_, _>>().into()
+        }
         ("processes", Value::Array(list)) => list.iter().map(normal_process).collect(),
         ("health-check-type" | "readiness-health-check-type", Value::String(kind)) if kind == "none" => "process".into(),
         _ => value.clone(),
@@ -141,11 +143,19 @@ fn escape(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::manifest::{parse::parse, render::{App, Process, Route}};
+    use crate::domain::manifest::{
+        parse::parse,
+        render::{App, Process, Route},
+    };
     use std::collections::BTreeMap;
 
     fn existing() -> App {
-        let web = Process { r#type: "web".into(), health_check_type: "port".into(), readiness_health_check_type: "process".into(), ..Process::default() };
+        let web = Process {
+            r#type: "web".into(),
+            health_check_type: "port".into(),
+            readiness_health_check_type: "process".into(),
+            ..Process::default()
+        };
         App {
             name: "dora".into(),
             env: BTreeMap::from([("A".into(), "1".into()), ("B".into(), "2".into())]),
@@ -172,26 +182,35 @@ mod tests {
     #[test]
     fn changes_are_told_with_what_was() {
         assert_eq!(told("  memory: 2G\n", Some(&existing())), [r#"replace /applications/0/memory "1024M"->"2048M""#]);
-        assert_eq!(told("  env: {A: x, C: 3}\n", Some(&existing())), [
-            r#"replace /applications/0/env/A "1"->"x""#,
-            r#"add /applications/0/env/C null->"3""#
-        ]);
-        assert_eq!(told("  processes: [{type: web, instances: 3}, {type: worker, instances: 1}]\n", Some(&existing())), [
-            r#"replace /applications/0/processes/0/instances 1->3"#,
-            r#"add /applications/0/processes/1 null->{"instances":1,"type":"worker"}"#
-        ]);
+        assert_eq!(
+            told("  env: {A: x, C: 3}\n", Some(&existing())),
+            [r#"replace /applications/0/env/A "1"->"x""#, r#"add /applications/0/env/C null->"3""#]
+        );
+        assert_eq!(
+            told("  processes: [{type: web, instances: 3}, {type: worker, instances: 1}]\n", Some(&existing())),
+            [
+                r#"replace /applications/0/processes/0/instances 1->3"#,
+                r#"add /applications/0/processes/1 null->{"instances":1,"type":"worker"}"#
+            ]
+        );
     }
 
     #[test]
     fn routes_left_out_of_a_stated_list_are_shown_as_removed() {
-        assert_eq!(told("  routes: [{route: new.app.localhost}]\n", Some(&existing())), [
-            r#"add /applications/0/routes/0 null->{"route":"new.app.localhost"}"#,
-            r#"remove /applications/0/routes/0 {"protocol":"http1","route":"old.app.localhost"}->null"#
-        ]);
+        assert_eq!(
+            told("  routes: [{route: new.app.localhost}]\n", Some(&existing())),
+            [
+                r#"add /applications/0/routes/0 null->{"route":"new.app.localhost"}"#,
+                r#"remove /applications/0/routes/0 {"protocol":"http1","route":"old.app.localhost"}->null"#
+            ]
+        );
     }
 
     #[test]
     fn everything_of_a_new_app_is_added_and_unknown_keys_are_skipped() {
-        assert_eq!(told("  memory: 1G\n  path: /x\n", None), [r#"add /applications/0/memory null->"1024M""#, r#"add /applications/0/name null->"dora""#]);
+        assert_eq!(
+            told("  memory: 1G\n  path: /x\n", None),
+            [r#"add /applications/0/memory null->"1024M""#, r#"add /applications/0/name null->"dora""#]
+        );
     }
 }

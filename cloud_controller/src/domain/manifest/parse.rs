@@ -38,7 +38,9 @@ pub fn parse(body: &[u8]) -> Result<Vec<Map<String, Value>>, Refused> {
     match document.get("version") {
         None | Some(Value::Null) => {}
         Some(version) if *version == 1 => {}
-        Some(_) => return Err(Refused::Invalid(vec!["Unsupported manifest schema version. Currently supported versions: [1].".into()])),
+        Some(_) => {
+            return Err(Refused::Invalid(vec!["Unsupported manifest schema version. Currently supported versions: [1].".into()]));
+        }
     }
     let no_applications = || Refused::Invalid(vec!["Cannot parse manifest with no 'applications' field.".into()]);
     let applications = document.remove("applications").ok_or_else(no_applications)?;
@@ -56,10 +58,13 @@ pub fn parse(body: &[u8]) -> Result<Vec<Map<String, Value>>, Refused> {
 fn refusal(error: &Error) -> Refused {
     let error = error.without_snippet();
     match error {
-        Error::Budget { breach: BudgetBreach::Aliases { .. } | BudgetBreach::Anchors { .. } | BudgetBreach::MergeKeys { .. }, .. } => {
-            Refused::Bad("Manifest does not support Anchors and Aliases".into())
+        Error::Budget {
+            breach: BudgetBreach::Aliases { .. } | BudgetBreach::Anchors { .. } | BudgetBreach::MergeKeys { .. },
+            ..
+        } => Refused::Bad("Manifest does not support Anchors and Aliases".into()),
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            Refused::Bad(format!("Manifest is nested deeper than {MAX_DEPTH} levels"))
         }
-        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => Refused::Bad(format!("Manifest is nested deeper than {MAX_DEPTH} levels")),
         Error::Budget { .. } => Refused::Bad("Manifest has too many entries".into()),
         other => {
             let text = other.to_string();
@@ -78,7 +83,9 @@ mod tests {
 
     #[test]
     fn a_broken_manifest_is_refused_with_its_line() {
-        let Err(Refused::Unreadable(text)) = parse(b"applications:\n- name: a\n  memory: [1\n  env: {}\n") else { panic!("it reads") };
+        let Err(Refused::Unreadable(text)) = parse(b"applications:\n- name: a\n  memory: [1\n  env: {}\n") else {
+            panic!("it reads")
+        };
         assert!(text.contains("line "), "{text}");
         let Err(Refused::Unreadable(text)) = parse(b"applications:\n- name: a\n  name: b\n") else { panic!("it reads") };
         assert!(text.contains("line 3"), "{text}");

@@ -140,8 +140,18 @@ mod tests {
     use crate::domain::manifest::{check::check, parse::parse};
 
     fn document() -> Document {
-        let web = Process { r#type: "web".into(), health_check_type: "http".into(), health_check_http_endpoint: Some("/up".into()), ..Process::default() };
-        let web = Process { readiness_health_check_type: "process".into(), timeout: Some(90), command: Some("./run: # \"x\"\nnext".into()), ..web };
+        let web = Process {
+            r#type: "web".into(),
+            health_check_type: "http".into(),
+            health_check_http_endpoint: Some("/up".into()),
+            ..Process::default()
+        };
+        let web = Process {
+            readiness_health_check_type: "process".into(),
+            timeout: Some(90),
+            command: Some("./run: # \"x\"\nnext".into()),
+            ..web
+        };
         Document {
             applications: vec![App {
                 name: "dora".into(),
