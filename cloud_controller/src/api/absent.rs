@@ -20,20 +20,48 @@ struct Absent {
     list: ListSpec,
 }
 
-const fn spec(filters: &'static [&'static str], order_by: &'static [&'static str], includes: &'static [&'static str]) -> ListSpec {
+const fn spec(
+    filters: &'static [&'static str],
+    order_by: &'static [&'static str],
+    includes: &'static [&'static str],
+) -> ListSpec {
     ListSpec { filters, order_by, includes, ..ListSpec::STANDARD }
 }
 
 const PLAN_FILTERS: &[&str] = &[
-    "names", "available", "broker_catalog_ids", "service_broker_guids", "service_broker_names", "space_guids", "organization_guids",
-    "service_offering_guids", "service_offering_names", "service_instance_guids",
+    "names",
+    "available",
+    "broker_catalog_ids",
+    "service_broker_guids",
+    "service_broker_names",
+    "space_guids",
+    "organization_guids",
+    "service_offering_guids",
+    "service_offering_names",
+    "service_instance_guids",
 ];
-const OFFERING_FILTERS: &[&str] =
-    &["names", "available", "broker_catalog_ids", "service_broker_guids", "service_broker_names", "space_guids", "organization_guids"];
-const INSTANCE_FILTERS: &[&str] = &["names", "type", "space_guids", "organization_guids", "service_plan_guids", "service_plan_names"];
+const OFFERING_FILTERS: &[&str] = &[
+    "names",
+    "available",
+    "broker_catalog_ids",
+    "service_broker_guids",
+    "service_broker_names",
+    "space_guids",
+    "organization_guids",
+];
+const INSTANCE_FILTERS: &[&str] =
+    &["names", "type", "space_guids", "organization_guids", "service_plan_guids", "service_plan_names"];
 const CREDENTIAL_FILTERS: &[&str] = &[
-    "names", "type", "app_guids", "app_names", "service_instance_guids", "service_instance_names", "service_plan_guids",
-    "service_plan_names", "service_offering_guids", "service_offering_names",
+    "names",
+    "type",
+    "app_guids",
+    "app_names",
+    "service_instance_guids",
+    "service_instance_names",
+    "service_plan_guids",
+    "service_plan_names",
+    "service_offering_guids",
+    "service_offering_names",
 ];
 const TASK_FILTERS: &[&str] = &["names", "states", "app_guids", "space_guids", "organization_guids"];
 const GROUP_FILTERS: &[&str] =
@@ -44,12 +72,19 @@ const INSTANCE_FIELDS: &[(&str, &[&str])] = &[
     ("space", &["guid", "name", "relationships.organization"]),
     ("space.organization", &["guid", "name"]),
     ("service_plan", &["guid", "name", "relationships.service_offering"]),
-    ("service_plan.service_offering", &["guid", "name", "description", "documentation_url", "tags", "relationships.service_broker"]),
+    (
+        "service_plan.service_offering",
+        &["guid", "name", "description", "documentation_url", "tags", "relationships.service_broker"],
+    ),
     ("service_plan.service_offering.service_broker", &["guid", "name"]),
 ];
 
 static ALL: [Absent; 12] = [
-    Absent { path: "isolation_segments", name: "Isolation segment", list: spec(&["names", "organization_guids"], &["name"], &[]) },
+    Absent {
+        path: "isolation_segments",
+        name: "Isolation segment",
+        list: spec(&["names", "organization_guids"], &["name"], &[]),
+    },
     Absent {
         path: "security_groups",
         name: "Security group",
@@ -81,7 +116,11 @@ static ALL: [Absent; 12] = [
         name: "Service route binding",
         list: spec(&["route_guids", "service_instance_guids", "service_instance_names"], &[], &["route", "service_instance"]),
     },
-    Absent { path: "deployments", name: "Deployment", list: spec(&["app_guids", "states", "status_values", "status_reasons"], &[], &[]) },
+    Absent {
+        path: "deployments",
+        name: "Deployment",
+        list: spec(&["app_guids", "states", "status_values", "status_reasons"], &[], &[]),
+    },
     Absent { path: "tasks", name: "Task", list: spec(TASK_FILTERS, &[], &[]) },
     Absent {
         path: "app_usage_events",
@@ -108,7 +147,10 @@ pub fn routes(config: &mut ServiceConfig) {
         let one = move |caller: Caller| missing(caller, absent.name);
         config.route(&format!("/v3/{}/{{guid}}", absent.path), web::get().to(one));
     }
-    config.route("/v3/isolation_segments/{guid}/organizations", web::get().to(|caller: Caller| missing(caller, "Isolation segment")));
+    config.route(
+        "/v3/isolation_segments/{guid}/organizations",
+        web::get().to(|caller: Caller| missing(caller, "Isolation segment")),
+    );
     config.service(app_tasks).service(app_revisions).service(deployed_revisions).service(app_sidecars).service(process_sidecars);
 }
 
@@ -149,7 +191,8 @@ async fn of_app(api: &Api, caller: &Caller, app: String, request: &HttpRequest, 
 
 async fn empty(api: Data<Api>, caller: Option<Caller>, request: HttpRequest, absent: &'static Absent) -> Answer {
     // The marketplace is the one thing that anybody may look at.
-    let anybody = matches!(absent.path, "service_offerings" | "service_plans") && !request.headers().contains_key("Authorization");
+    let anybody =
+        matches!(absent.path, "service_offerings" | "service_plans") && !request.headers().contains_key("Authorization");
     if caller.is_none() && !anybody {
         let failure = if request.headers().contains_key("Authorization") { Error::InvalidToken } else { Error::NotAuthenticated };
         return Err(failure.into());

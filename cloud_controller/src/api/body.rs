@@ -21,7 +21,11 @@ impl Fields {
     /// # Errors
     /// [`Error::Unparsable`] when it is not a JSON object.
     pub fn parse(body: &[u8], known: &[&str]) -> Result<Self> {
-        let value = if body.iter().all(u8::is_ascii_whitespace) { Value::Null } else { serde_json::from_slice(body).map_err(|_| Error::Unparsable)? };
+        let value = if body.iter().all(u8::is_ascii_whitespace) {
+            Value::Null
+        } else {
+            serde_json::from_slice(body).map_err(|_| Error::Unparsable)?
+        };
         match value {
             Value::Null => Ok(Self::of(Map::new(), "", known)),
             Value::Object(map) => Ok(Self::of(map, "", known)),
@@ -183,7 +187,10 @@ impl Fields {
                 Some(Ok(guid)) if guid.is_some() || !required.contains(name) => drop(found.insert((*name).to_owned(), guid)),
                 Some(Err(Some(why))) => inner.problem(format!("{} {why}", label(name))),
                 None if !required.contains(name) => {}
-                _ => inner.problem(format!("{} must be structured like this: \"{name}: {{\"data\": {{\"guid\": \"valid-guid\"}}}}\"", label(name))),
+                _ => inner.problem(format!(
+                    "{} must be structured like this: \"{name}: {{\"data\": {{\"guid\": \"valid-guid\"}}}}\"",
+                    label(name)
+                )),
             }
         }
         self.join(inner);

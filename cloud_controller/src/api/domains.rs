@@ -42,7 +42,8 @@ pub fn body(api: &Api, domain: &Described<Domain>, shared: &[String]) -> Value {
     body.insert("internal".into(), row.internal.into());
     body.insert("router_group".into(), Value::Null);
     body.insert("supported_protocols".into(), json!(["http"]));
-    let relationships = json!({ "organization": page::to_one(row.org_guid.as_deref()), "shared_organizations": page::to_many(shared) });
+    let relationships =
+        json!({ "organization": page::to_one(row.org_guid.as_deref()), "shared_organizations": page::to_many(shared) });
     body.insert("relationships".into(), relationships);
     body.insert("metadata".into(), page::metadata(metadata));
     let mut links = json!({
@@ -66,7 +67,8 @@ fn views(tx: &mut Tx<'_>, rows: Vec<Domain>) -> Result<Vec<View>> {
     let shares = store::domains::shares(tx.conn, &guids)?;
     let who = tx.who.clone();
     let rows = describe(tx.conn, KIND, rows, |domain| &domain.guid)?;
-    let with = |domain: &str| shares.iter().filter(|(of, org)| of == domain && who.reads_org(org)).map(|(_, org)| org.clone()).collect();
+    let with =
+        |domain: &str| shares.iter().filter(|(of, org)| of == domain && who.reads_org(org)).map(|(_, org)| org.clone()).collect();
     Ok(rows.into_iter().map(|row| (with(&row.row.guid), row)).map(|(shared, row)| (row, shared)).collect())
 }
 
@@ -87,7 +89,8 @@ async fn create(api: Data<Api>, caller: Caller, bytes: Bytes) -> Answer {
 }
 
 fn read(bytes: &[u8]) -> Result<NewDomain> {
-    let known = ["name", "internal", "router_group", "relationships", "enforce_route_policies", "route_policies_scope", "metadata"];
+    let known =
+        ["name", "internal", "router_group", "relationships", "enforce_route_policies", "route_policies_scope", "metadata"];
     let mut fields = Fields::parse(bytes, &known)?;
     let name = fields.required("name", 253);
     for problem in name_problems(&name) {
@@ -107,7 +110,9 @@ fn read(bytes: &[u8]) -> Result<NewDomain> {
             None => {}
             Some(Ok(guid)) => org = guid,
             Some(Err(_)) => {
-                inner.problem("Organization must be structured like this: \"organization: {\"data\": {\"guid\": \"valid-guid\"}}\"");
+                inner.problem(
+                    "Organization must be structured like this: \"organization: {\"data\": {\"guid\": \"valid-guid\"}}\"",
+                );
             }
         }
         if let Some(mut many) = inner.object("shared_organizations", "Relationships", &["data"]) {
@@ -234,10 +239,14 @@ async fn unshare(api: Data<Api>, caller: Caller, path: Path<(String, String)>) -
 #[get("/v3/domains/{guid}/route_reservations")]
 async fn reservations(api: Data<Api>, caller: Caller, guid: Path<String>, request: HttpRequest) -> Answer {
     let asked = pairs(request.query_string());
-    let unknown: Vec<String> = asked.keys().filter(|k| !["host", "path", "port"].contains(&k.as_str())).map(|k| format!("'{k}'")).collect();
+    let unknown: Vec<String> =
+        asked.keys().filter(|k| !["host", "path", "port"].contains(&k.as_str())).map(|k| format!("'{k}'")).collect();
     if !unknown.is_empty() {
         let listed = unknown.join(", ");
-        return Err(Error::invalid(format!("Unknown query parameter(s): {listed}. Valid parameters are: 'host', 'path', 'port'")).into());
+        return Err(Error::invalid(format!(
+            "Unknown query parameter(s): {listed}. Valid parameters are: 'host', 'path', 'port'"
+        ))
+        .into());
     }
     let text = |name: &str| asked.get(name).cloned().unwrap_or_default();
     let (host, path) = (text("host"), text("path"));

@@ -142,7 +142,8 @@ async fn default_segment(api: Data<Api>, caller: Caller, guid: Path<String>) -> 
 #[patch("/v3/organizations/{guid}/relationships/default_isolation_segment")]
 async fn set_default_segment(api: Data<Api>, caller: Caller, guid: Path<String>, bytes: Bytes) -> Answer {
     let path = format!("/v3/organizations/{guid}");
-    let wanted = to_one(&raw(&bytes)).map_err(|_| Error::invalid("Data must be structured like this: \"data\": {\"guid\": \"valid-guid\"}"))?;
+    let wanted = to_one(&raw(&bytes))
+        .map_err(|_| Error::invalid("Data must be structured like this: \"data\": {\"guid\": \"valid-guid\"}"))?;
     let work = move |tx: &mut crate::domain::Tx<'_>| {
         orgs::writable(tx, &guid)?;
         match &wanted {

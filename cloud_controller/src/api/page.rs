@@ -12,7 +12,15 @@ use std::collections::BTreeMap;
 use url::form_urlencoded;
 
 /// A list document. `path` is that of the request, `query` its query string; links repeat what it asked for.
-pub fn document(api: &Api, path: &str, query: &str, list: &List, total: i64, resources: Vec<Value>, included: Option<Value>) -> Value {
+pub fn document(
+    api: &Api,
+    path: &str,
+    query: &str,
+    list: &List,
+    total: i64,
+    resources: Vec<Value>,
+    included: Option<Value>,
+) -> Value {
     let pages = ((total.max(0) + i64::from(list.per_page) - 1) / i64::from(list.per_page)).max(1);
     let page = i64::from(list.page);
     let link = |number: i64| json!({ "href": page_url(api, path, query, number, list.per_page) });
@@ -45,7 +53,8 @@ pub fn of_rows<T>(api: &Api, path: &str, query: &str, list: &List, rows: &Listed
 
 fn page_url(api: &Api, path: &str, query: &str, page: i64, per_page: u32) -> String {
     let mut out = form_urlencoded::Serializer::new(String::new());
-    let kept: BTreeMap<String, String> = form_urlencoded::parse(query.as_bytes()).map(|(k, v)| (k.into_owned(), v.into_owned())).collect();
+    let kept: BTreeMap<String, String> =
+        form_urlencoded::parse(query.as_bytes()).map(|(k, v)| (k.into_owned(), v.into_owned())).collect();
     for (name, value) in kept.iter().filter(|(name, _)| !matches!(name.as_str(), "page" | "per_page")) {
         out.append_pair(name, value);
     }

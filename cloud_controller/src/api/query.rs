@@ -49,7 +49,10 @@ impl ListSpec {
         }
         if !unknown.is_empty() {
             let known: Vec<String> = self.names().iter().map(|n| format!("'{n}'")).collect();
-            problems.insert(0, format!("Unknown query parameter(s): {}. Valid parameters are: {}", unknown.join(", "), known.join(", ")));
+            problems.insert(
+                0,
+                format!("Unknown query parameter(s): {}. Valid parameters are: {}", unknown.join(", "), known.join(", ")),
+            );
         }
         self.finish(problems)?;
         Ok(list)
@@ -146,7 +149,9 @@ fn positive(value: &str, label: &str, most: u32, problems: &mut Vec<String>) -> 
     match value.parse::<u32>() {
         Ok(number) if number > most => problems.push(format!("{label} must be between 1 and {most}")),
         Ok(number) if number > 0 => return Some(number),
-        _ if value.bytes().all(|b| b.is_ascii_digit()) && value.len() > 9 => problems.push(format!("{label} must be between 1 and {most}")),
+        _ if value.bytes().all(|b| b.is_ascii_digit()) && value.len() > 9 => {
+            problems.push(format!("{label} must be between 1 and {most}"))
+        }
         _ => problems.push(format!("{label} must be a positive integer")),
     }
     None
@@ -198,7 +203,9 @@ fn times(name: &str, value: &str, times: &mut Times, problems: &mut Vec<String>)
         }
     }
     let Some(operator) = operator else { return times.any_of = Some(seconds) };
-    let [second] = seconds[..] else { return problems.push(format!("{label} only accepts one value when using a relational operator")) };
+    let [second] = seconds[..] else {
+        return problems.push(format!("{label} only accepts one value when using a relational operator"));
+    };
     match operator {
         "lt" => times.before = Some(second * SECOND),
         "lte" => times.before = Some((second + 1) * SECOND),
@@ -278,7 +285,8 @@ pub fn pairs(query: &str) -> BTreeMap<String, String> {
 mod tests {
     use super::*;
 
-    const SPEC: ListSpec = ListSpec { filters: &["names"], order_by: &["name"], includes: &["space", "space.organization"], ..ListSpec::STANDARD };
+    const SPEC: ListSpec =
+        ListSpec { filters: &["names"], order_by: &["name"], includes: &["space", "space.organization"], ..ListSpec::STANDARD };
 
     fn problem(query: &str) -> String {
         match SPEC.parse(query) {
@@ -303,12 +311,18 @@ mod tests {
         assert_eq!(problem("page=0"), "Page must be a positive integer");
         assert_eq!(problem("per_page=5001"), "Per page must be between 1 and 5000");
         assert_eq!(problem("order_by=size"), "Order by can only be: 'created_at', 'updated_at', 'name'");
-        assert_eq!(problem("include=app"), "Invalid included resource: 'app'. Valid included resources are: 'space', 'space.organization'");
+        assert_eq!(
+            problem("include=app"),
+            "Invalid included resource: 'app'. Valid included resources are: 'space', 'space.organization'"
+        );
         assert_eq!(problem("created_ats[eq]=2026-01-02T03:04:05Z"), "Invalid relational operator: 'eq'");
         assert!(problem("created_ats=yesterday").starts_with("Created ats has an invalid timestamp format."));
         assert_eq!(problem("label_selector="), "Missing label_selector value");
         assert_eq!(problem("label_selector=a=b=c(d"), "Invalid label_selector value");
-        assert!(problem("nmes=a").starts_with("Unknown query parameter(s): 'nmes'. Valid parameters are: 'page', 'per_page', 'order_by'"));
+        assert!(
+            problem("nmes=a")
+                .starts_with("Unknown query parameter(s): 'nmes'. Valid parameters are: 'page', 'per_page', 'order_by'")
+        );
     }
 
     #[test]

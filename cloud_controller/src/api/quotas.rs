@@ -55,7 +55,10 @@ fn limits_body(limits: &Limits, body: &mut serde_json::Map<String, Value>) {
     });
     body.insert("apps".into(), apps);
     body.insert("services".into(), services);
-    body.insert("routes".into(), json!({ "total_routes": limits.total_routes, "total_reserved_ports": limits.total_reserved_ports }));
+    body.insert(
+        "routes".into(),
+        json!({ "total_routes": limits.total_routes, "total_reserved_ports": limits.total_reserved_ports }),
+    );
 }
 
 fn org_body(api: &Api, (quota, orgs): &OrgQuotaView) -> Value {
@@ -95,7 +98,13 @@ fn read(bytes: &[u8], new: bool, known: &[&str]) -> Result<Read> {
     let name = if new { Some(fields.required("name", 250)) } else { fields.renamed("name", 250) };
     let mut change = LimitsChange::default();
     let limit = |inner: &mut Fields, key: &str, most: i64| inner.has(key).then(|| inner.integer(key, 0, most));
-    let apps = ["total_memory_in_mb", "per_process_memory_in_mb", "total_instances", "per_app_tasks", "log_rate_limit_in_bytes_per_second"];
+    let apps = [
+        "total_memory_in_mb",
+        "per_process_memory_in_mb",
+        "total_instances",
+        "per_app_tasks",
+        "log_rate_limit_in_bytes_per_second",
+    ];
     if let Some(mut inner) = fields.object("apps", "Apps", &apps) {
         change.total_memory_mb = limit(&mut inner, "total_memory_in_mb", MOST);
         change.per_process_memory_mb = limit(&mut inner, "per_process_memory_in_mb", MOST);
@@ -201,7 +210,9 @@ async fn create_space(api: Data<Api>, caller: Caller, bytes: Bytes) -> Answer {
         Some(mut inner) => {
             org = inner.take("organization").and_then(|value| crate::api::body::to_one(&value).ok().flatten());
             if org.is_none() {
-                inner.problem("Organization must be structured like this: \"organization: {\"data\": {\"guid\": \"valid-guid\"}}\"");
+                inner.problem(
+                    "Organization must be structured like this: \"organization: {\"data\": {\"guid\": \"valid-guid\"}}\"",
+                );
             }
             if let Some(mut many) = inner.object("spaces", "Relationships Spaces", &["data"]) {
                 spaces = many.to_many();

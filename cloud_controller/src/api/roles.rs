@@ -116,7 +116,8 @@ fn read_place(
         Ok(Some(guid)) => Some(guid),
         _ => {
             let lower = name.to_lowercase();
-            inner.problem(format!("{name} must be structured like this: \"{lower}: {{\"data\": {{\"guid\": \"valid-guid\"}}}}\""));
+            inner
+                .problem(format!("{name} must be structured like this: \"{lower}: {{\"data\": {{\"guid\": \"valid-guid\"}}}}\""));
             None
         }
     };

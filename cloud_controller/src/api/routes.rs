@@ -31,7 +31,14 @@ use std::collections::BTreeMap;
 
 const LIST: ListSpec = ListSpec {
     filters: &[
-        "hosts", "paths", "ports", "domain_guids", "app_guids", "space_guids", "organization_guids", "service_instance_guids",
+        "hosts",
+        "paths",
+        "ports",
+        "domain_guids",
+        "app_guids",
+        "space_guids",
+        "organization_guids",
+        "service_instance_guids",
     ],
     includes: &["domain", "space", "space.organization", "route_policies"],
     ..ListSpec::STANDARD

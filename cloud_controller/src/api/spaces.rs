@@ -28,8 +28,12 @@ use actix_web::{
 };
 use serde_json::{Value, json};
 
-const LIST: ListSpec =
-    ListSpec { filters: &["names", "organization_guids"], order_by: &["name"], includes: &["organization"], ..ListSpec::STANDARD };
+const LIST: ListSpec = ListSpec {
+    filters: &["names", "organization_guids"],
+    order_by: &["name"],
+    includes: &["organization"],
+    ..ListSpec::STANDARD
+};
 const GROUPS: ListSpec = ListSpec { filters: &["names"], labels: false, unprocessable: true, ..ListSpec::STANDARD };
 
 /// Registers this resource.
@@ -178,7 +182,8 @@ async fn show_segment(api: Data<Api>, caller: Caller, guid: Path<String>) -> Ans
 #[patch("/v3/spaces/{guid}/relationships/isolation_segment")]
 async fn set_segment(api: Data<Api>, caller: Caller, guid: Path<String>, bytes: Bytes) -> Answer {
     let path = format!("/v3/spaces/{guid}");
-    let wanted = to_one(&raw(&bytes)).map_err(|_| Error::invalid("Data must be structured like this: \"data\": {\"guid\": \"valid-guid\"}"))?;
+    let wanted = to_one(&raw(&bytes))
+        .map_err(|_| Error::invalid("Data must be structured like this: \"data\": {\"guid\": \"valid-guid\"}"))?;
     let work = move |tx: &mut Tx<'_>| {
         Scope::readable(tx, &guid, "Space")?;
         tx.who.require_admin()?;

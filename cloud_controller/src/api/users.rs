@@ -58,7 +58,9 @@ async fn create(api: Data<Api>, caller: Caller, bytes: Bytes) -> Answer {
     match (&guid, &name, &origin) {
         (Some(_), Some(_), _) => fields.problem("Username cannot be provided with 'guid'"),
         (_, None, Some(_)) => fields.problem("Origin can only be provided together with 'username'"),
-        (_, Some(_), Some(origin)) if origin == "uaa" => fields.problem("Origin cannot be 'uaa' when creating a user by username"),
+        (_, Some(_), Some(origin)) if origin == "uaa" => {
+            fields.problem("Origin cannot be 'uaa' when creating a user by username")
+        }
         (Some(_), None, None) | (None, Some(_), Some(_)) => {}
         _ => fields.problem("Guid or 'username' and 'origin' must be provided"),
     }

@@ -118,7 +118,8 @@ pub fn map(tx: &mut Tx<'_>, route: &RouteRow, app: &App, scope: &Scope, wanted: 
         return Ok(false);
     }
     if of_app().next().is_some() {
-        let text = format!("Cannot add destination with protocol: {protocol}. Destination already exists for route: {}", route.host);
+        let text =
+            format!("Cannot add destination with protocol: {protocol}. Destination already exists for route: {}", route.host);
         return Err(Error::invalid(text));
     }
     let row = Destination {

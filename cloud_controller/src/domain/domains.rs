@@ -174,8 +174,9 @@ pub fn unshare(tx: &mut Tx<'_>, guid: &str, from: &str) -> Result<()> {
     Access::require(owns || tx.who.writes_org(from))?;
     if !store::domains::is_shared(tx.conn, guid, from)? {
         let name = &org.name;
-        let text =
-            format!("Unable to unshare domain from organization with name '{name}'. Ensure the domain is shared to this organization.");
+        let text = format!(
+            "Unable to unshare domain from organization with name '{name}'. Ensure the domain is shared to this organization."
+        );
         return Err(Error::invalid(text));
     }
     if store::domains::has_routes_of(tx.conn, guid, from)? {

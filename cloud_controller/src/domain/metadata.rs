@@ -25,7 +25,8 @@ impl MetadataChange {
             problems.push("Metadata must be an object".into());
             return change;
         };
-        let unknown: Vec<String> = map.keys().filter(|k| *k != "labels" && *k != "annotations").map(|k| format!("'{k}'")).collect();
+        let unknown: Vec<String> =
+            map.keys().filter(|k| *k != "labels" && *k != "annotations").map(|k| format!("'{k}'")).collect();
         if !unknown.is_empty() {
             problems.push(format!("Metadata has unexpected field(s): {}", unknown.join(", ")));
         }
@@ -180,16 +181,23 @@ mod tests {
 
     #[test]
     fn good_metadata_is_taken_as_it_is() {
-        let wanted = json!({"labels": {"env": "prod", "example.com/tier": "", "gone": null}, "annotations": {"contact": "a b <c@d>"}});
+        let wanted =
+            json!({"labels": {"env": "prod", "example.com/tier": "", "gone": null}, "annotations": {"contact": "a b <c@d>"}});
         assert_eq!(problems(wanted), Vec::<String>::new());
     }
 
     #[test]
     fn each_bad_key_and_value_is_named() {
         assert_eq!(problems(json!({"labels": {"a/b/c": "x"}})), ["Metadata label key error: key has more than one '/'"]);
-        assert_eq!(problems(json!({"labels": {"cloudfoundry.org/a": "x"}})), ["Metadata label key error: prefix 'cloudfoundry.org' is reserved"]);
+        assert_eq!(
+            problems(json!({"labels": {"cloudfoundry.org/a": "x"}})),
+            ["Metadata label key error: prefix 'cloudfoundry.org' is reserved"]
+        );
         assert_eq!(problems(json!({"labels": {"a": "b c"}})), ["Metadata label value error: 'b c' contains invalid characters"]);
-        assert_eq!(problems(json!({"labels": {"-a": "b"}})), ["Metadata label key error: '-a' starts or ends with invalid characters"]);
+        assert_eq!(
+            problems(json!({"labels": {"-a": "b"}})),
+            ["Metadata label key error: '-a' starts or ends with invalid characters"]
+        );
         assert_eq!(problems(json!({"other": 1})), ["Metadata has unexpected field(s): 'other'"]);
         assert_eq!(problems(json!([])), ["Metadata must be an object"]);
     }

@@ -1,7 +1,10 @@
 //! Organizations.
 
 use crate::{
-    domain::{Access, Error, OrgRole, Result, Rule, Tx, audit, check_org, domains, flags, metadata::MetadataChange, roles, spaces, taken},
+    domain::{
+        Access, Error, OrgRole, Result, Rule, Tx, audit, check_org, domains, flags, metadata::MetadataChange, roles, spaces,
+        taken,
+    },
     store::{
         self,
         jobs::{self, Job},
@@ -122,7 +125,8 @@ pub fn delete(tx: &mut Tx<'_>, guid: &str) -> Result<Job> {
     let failed = |name: &str, why: Error| match why {
         why @ (Error::Internal(..) | Error::Contention(_) | Error::Unavailable(..)) => why,
         why => {
-            let lead = format!("Deletion of organization {name} failed because one or more resources within could not be deleted.");
+            let lead =
+                format!("Deletion of organization {name} failed because one or more resources within could not be deleted.");
             Error::rule(Rule::OrgDeletionFailed, format!("{lead}\n\n{why}"))
         }
     };

@@ -77,13 +77,21 @@ pub fn space_views(tx: &mut Tx<'_>, rows: Vec<SpaceQuota>) -> Result<Vec<SpaceQu
 }
 
 /// Makes a quota of organizations (A).
-pub fn create_org_quota(tx: &mut Tx<'_>, name: &str, change: &LimitsChange, orgs: &[String], request: Value) -> Result<OrgQuotaView> {
+pub fn create_org_quota(
+    tx: &mut Tx<'_>,
+    name: &str,
+    change: &LimitsChange,
+    orgs: &[String],
+    request: Value,
+) -> Result<OrgQuotaView> {
     tx.who.require_admin()?;
     let mut quota = OrgQuota::unlimited(tx.guid(), tx.micros(), name);
     let mut limits = quota.limits();
     change.apply(&mut limits)?;
     quota.set_limits(&limits);
-    taken(store_quotas::insert_org_quota(tx.conn, &quota), || Error::invalid(format!("Organization Quota '{name}' already exists.")))?;
+    taken(store_quotas::insert_org_quota(tx.conn, &quota), || {
+        Error::invalid(format!("Organization Quota '{name}' already exists."))
+    })?;
     apply_org_quota_to(tx, &quota, orgs)?;
     record_org(tx, "audit.organization_quota.create", &quota, None, request)?;
     one_org_view(tx, quota)
@@ -100,7 +108,13 @@ fn one_org_view(tx: &mut Tx<'_>, quota: OrgQuota) -> Result<OrgQuotaView> {
 }
 
 /// Changes a quota of organizations (A).
-pub fn update_org_quota(tx: &mut Tx<'_>, guid: &str, name: Option<&str>, change: &LimitsChange, request: Value) -> Result<OrgQuotaView> {
+pub fn update_org_quota(
+    tx: &mut Tx<'_>,
+    guid: &str,
+    name: Option<&str>,
+    change: &LimitsChange,
+    request: Value,
+) -> Result<OrgQuotaView> {
     let (mut quota, _) = find_org_quota(tx, guid)?;
     tx.who.require_admin()?;
     if let Some(name) = name {
@@ -122,7 +136,8 @@ pub fn delete_org_quota(tx: &mut Tx<'_>, guid: &str) -> Result<Job> {
     let (quota, _) = find_org_quota(tx, guid)?;
     tx.who.require_admin()?;
     if !store_quotas::orgs_with(tx.conn, &[guid.to_owned()])?.is_empty() {
-        let text = "This quota is applied to one or more organizations. Apply different quotas to those organizations before deleting.";
+        let text =
+            "This quota is applied to one or more organizations. Apply different quotas to those organizations before deleting.";
         return Err(Error::invalid(text));
     }
     store_quotas::delete_org_quota(tx.conn, guid)?;
@@ -143,7 +158,9 @@ fn apply_org_quota_to(tx: &mut Tx<'_>, quota: &OrgQuota, orgs: &[String]) -> Res
     let missing: Vec<String> = orgs.iter().filter(|g| !known.iter().any(|o| o.guid == **g)).map(|g| format!("\"{g}\"")).collect();
     if !missing.is_empty() {
         let listed = missing.join(", ");
-        return Err(Error::invalid(format!("Organizations with guids [{listed}] do not exist, or you do not have access to them.")));
+        return Err(Error::invalid(format!(
+            "Organizations with guids [{listed}] do not exist, or you do not have access to them."
+        )));
     }
     for mut org in known {
         org.quota_guid.clone_from(&quota.guid);
@@ -202,7 +219,13 @@ fn writable_space_quota(tx: &mut Tx<'_>, guid: &str) -> Result<SpaceQuota> {
 }
 
 /// Changes a quota of spaces (O).
-pub fn update_space_quota(tx: &mut Tx<'_>, guid: &str, name: Option<&str>, change: &LimitsChange, request: Value) -> Result<SpaceQuotaView> {
+pub fn update_space_quota(
+    tx: &mut Tx<'_>,
+    guid: &str,
+    name: Option<&str>,
+    change: &LimitsChange,
+    request: Value,
+) -> Result<SpaceQuotaView> {
     let mut quota = writable_space_quota(tx, guid)?;
     if let Some(name) = name {
         name.clone_into(&mut quota.name);
@@ -222,7 +245,9 @@ pub fn update_space_quota(tx: &mut Tx<'_>, guid: &str, name: Option<&str>, chang
 pub fn delete_space_quota(tx: &mut Tx<'_>, guid: &str) -> Result<Job> {
     let quota = writable_space_quota(tx, guid)?;
     if !store_quotas::spaces_with(tx.conn, &[guid.to_owned()])?.is_empty() {
-        return Err(Error::invalid("This quota is applied to one or more spaces. Remove this quota from all spaces before deleting."));
+        return Err(Error::invalid(
+            "This quota is applied to one or more spaces. Remove this quota from all spaces before deleting.",
+        ));
     }
     store_quotas::delete_space_quota(tx.conn, guid)?;
     record_space(tx, "audit.space_quota.delete", &quota, None, json!({}))?;
@@ -240,7 +265,8 @@ fn apply_space_quota_to(tx: &mut Tx<'_>, quota: &SpaceQuota, spaces: &[String], 
     let who = tx.who.clone();
     let mut known = store::spaces::find_all(tx.conn, spaces)?;
     known.retain(|space| who.reads_space(&space.guid, &space.org_guid));
-    let missing: Vec<String> = spaces.iter().filter(|g| !known.iter().any(|s| s.guid == **g)).map(|g| format!("\"{g}\"")).collect();
+    let missing: Vec<String> =
+        spaces.iter().filter(|g| !known.iter().any(|s| s.guid == **g)).map(|g| format!("\"{g}\"")).collect();
     if !missing.is_empty() {
         return Err(Error::invalid(format!("Spaces with guids [{}] {lead}", missing.join(", "))));
     }

@@ -9,7 +9,19 @@ use crate::{
 ///
 /// Source: cloud_controller_ng, `config/cloud_controller.yml`, `system_hostnames`; and our own.
 const HOSTS: [&str; 14] = [
-    "api", "uaa", "login", "log-cache", "log-stream", "doppler", "console", "ssh", "credhub", "proxy", "blobstore", "routing", "loggregator",
+    "api",
+    "uaa",
+    "login",
+    "log-cache",
+    "log-stream",
+    "doppler",
+    "console",
+    "ssh",
+    "credhub",
+    "proxy",
+    "blobstore",
+    "routing",
+    "loggregator",
     "policy-server",
 ];
 
@@ -24,7 +36,8 @@ pub fn is_system_host(system_domain: &str, host: &str, domain: &str) -> bool {
 /// [`Error::Invalid`] naming who has it.
 pub fn check_domain(tx: &mut Tx<'_>, system_domain: &str, name: &str, owner: Option<&str>) -> Result<()> {
     check_system(system_domain, name, owner.is_some())?;
-    let parents: Vec<String> = name.match_indices('.').map(|(at, _)| name[at + 1..].to_owned()).filter(|p| p.contains('.')).collect();
+    let parents: Vec<String> =
+        name.match_indices('.').map(|(at, _)| name[at + 1..].to_owned()).filter(|p| p.contains('.')).collect();
     let above = store::domains::find_all_named(tx.conn, &parents)?;
     let stands_in_way = above.into_iter().find(|parent| parent.org_guid.is_some() && parent.org_guid.as_deref() != owner);
     let taken_by = |other: &str, whom: &str| {
@@ -55,7 +68,10 @@ fn check_system(system_domain: &str, name: &str, private: bool) -> Result<()> {
         let text = format!("The domain name \"{name}\" cannot be created because \"{other}\" is already reserved by the system");
         Err(Error::invalid(text))
     };
-    let host = HOSTS.iter().map(|host| format!("{host}.{system_domain}")).find(|full| name == full || name.ends_with(&format!(".{full}")));
+    let host = HOSTS
+        .iter()
+        .map(|host| format!("{host}.{system_domain}"))
+        .find(|full| name == full || name.ends_with(&format!(".{full}")));
     if let Some(full) = host {
         return by_system(&full);
     }

@@ -148,7 +148,9 @@ pub fn delete(tx: &mut Tx<'_>, guid: &str) -> Result<Job> {
             Access::require(who.writes_org(&org.guid))?;
             check_org(tx, &org, true)?;
             if role.kind == OrgRole::User.name() && store::roles::in_spaces_of(tx.conn, &role.user_guid, &org.guid)? {
-                return Err(Error::invalid("Cannot delete organization_user role while user has roles in spaces in that organization."));
+                return Err(Error::invalid(
+                    "Cannot delete organization_user role while user has roles in spaces in that organization.",
+                ));
             }
         }
     }

@@ -215,7 +215,13 @@ fn already_exists(domain: &Domain, spelled: &Spelled) -> Error {
 ///
 /// # Errors
 /// [`Error::Invalid`] in the words of manifests; `Feature Disabled` when a route would have to be made while that is off.
-pub fn for_manifest(tx: &mut Tx<'_>, system_domain: &str, scope: &Scope, text: &str, options: &Map<String, Value>) -> Result<RouteRow> {
+pub fn for_manifest(
+    tx: &mut Tx<'_>,
+    system_domain: &str,
+    scope: &Scope,
+    text: &str,
+    options: &Map<String, Value>,
+) -> Result<RouteRow> {
     let (name, path) = match text.split_once('/') {
         Some((name, path)) => (name, format!("/{path}")),
         None => (text, String::new()),
@@ -349,7 +355,9 @@ pub fn share(tx: &mut Tx<'_>, guid: &str, with: &[String]) -> Result<Vec<String>
     let url = route.url(&domain.name);
     let listed = with.iter().map(|space| format!("'{space}'")).collect::<Vec<_>>().join(", ");
     for space in with {
-        let text = format!("Unable to share route {url} with spaces [{listed}]. Ensure the spaces exist and that you have access to them.");
+        let text = format!(
+            "Unable to share route {url} with spaces [{listed}]. Ensure the spaces exist and that you have access to them."
+        );
         let target = Scope::referred(tx, space, &text)?;
         if *space == scope.space.guid {
             let why = "Routes cannot be shared into the space where they were created.";

@@ -98,7 +98,8 @@ pub fn delete_with_all(tx: &mut Tx<'_>, space: &Space, org: &Org) -> Result<()> 
     let failed = |why: Error| match why {
         why @ (Error::Internal(..) | Error::Contention(_) | Error::Unavailable(..)) => why,
         why => {
-            let lead = format!("Deletion of space {} failed because one or more resources within could not be deleted.", space.name);
+            let lead =
+                format!("Deletion of space {} failed because one or more resources within could not be deleted.", space.name);
             Error::rule(Rule::SpaceDeletionFailed, format!("{lead}\n\n{why}"))
         }
     };
@@ -111,8 +112,7 @@ pub fn delete_with_all(tx: &mut Tx<'_>, space: &Space, org: &Org) -> Result<()> 
     store::spaces::delete(tx.conn, &space.guid)?;
     let target = ("space", space.guid.as_str(), space.name.as_str());
     let data = json!({ "request": { "recursive": true } });
-    let event =
-        audit::Event { kind: "audit.space.delete-request", target, space: Some(&space.guid), org: Some(&org.guid), data };
+    let event = audit::Event { kind: "audit.space.delete-request", target, space: Some(&space.guid), org: Some(&org.guid), data };
     audit::record(tx, event)
 }
 

@@ -86,7 +86,8 @@ pub fn list(conn: &mut Conn, who: &Access, among: &Among, list: &List) -> Result
     let filtered = || {
         let mut query = visible(who);
         if let Among::UsableBy(org) = among {
-            let shared_in = domain_shares::table.select(domain_shares::domain_guid).filter(domain_shares::org_guid.eq(org.clone()));
+            let shared_in =
+                domain_shares::table.select(domain_shares::domain_guid).filter(domain_shares::org_guid.eq(org.clone()));
             let usable = domains::org_guid.is_null().or(domains::guid.eq_any(shared_in));
             query = query.filter(domains::org_guid.eq(org.clone()).or(usable));
         }

@@ -66,7 +66,8 @@ pub fn complete(tx: &mut Tx<'_>, guid: &str) -> Result<()> {
 
 /// Notes why the work of a job cannot be done.
 pub fn fail(tx: &mut Tx<'_>, guid: &str, why: &Error) -> Result<()> {
-    let entries: Vec<_> = why.entries().into_iter().map(|(code, title, detail)| json!({"code": code, "title": title, "detail": detail})).collect();
+    let entries: Vec<_> =
+        why.entries().into_iter().map(|(code, title, detail)| json!({"code": code, "title": title, "detail": detail})).collect();
     let changes = (jobs::state.eq("FAILED"), jobs::errors.eq(json!(entries).to_string()), jobs::updated_at.eq(tx.micros()));
     diesel::update(jobs::table.filter(jobs::guid.eq(guid))).set(changes).execute(tx.conn)?;
     Ok(())
@@ -81,4 +82,10 @@ pub fn find(conn: &mut Conn, guid: &str) -> Result<Option<Job>> {
 pub fn unfinished(conn: &mut Conn) -> Result<Vec<Job>> {
     let query = jobs::table.filter(jobs::state.eq("PROCESSING")).order((jobs::created_at, jobs::guid));
     Ok(query.select(Job::as_select()).load(conn)?)
+}
+
+/// Forgets jobs that ended before `before` (microseconds); returns how many.
+pub fn forget(conn: &mut Conn, before: i64) -> Result<usize> {
+    let old = jobs::table.filter(jobs::updated_at.lt(before)).filter(jobs::state.ne("PROCESSING"));
+    Ok(diesel::delete(old).execute(conn)?)
 }

@@ -61,8 +61,12 @@ pub fn set_annotation(conn: &mut Conn, kind: &str, guid: &str, key: &str, value:
     let of_key = annotations::kind.eq(kind).and(annotations::resource_guid.eq(guid)).and(annotations::key.eq(key));
     diesel::delete(annotations::table.filter(of_key)).execute(conn)?;
     if let Some(value) = value {
-        let row =
-            (annotations::kind.eq(kind), annotations::resource_guid.eq(guid), annotations::key.eq(key), annotations::value.eq(value));
+        let row = (
+            annotations::kind.eq(kind),
+            annotations::resource_guid.eq(guid),
+            annotations::key.eq(key),
+            annotations::value.eq(value),
+        );
         diesel::insert_into(annotations::table).values(row).execute(conn)?;
     }
     Ok(())

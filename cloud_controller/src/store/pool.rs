@@ -145,7 +145,8 @@ impl Manager {
     fn open(&self) -> Result<Conn, diesel::r2d2::Error> {
         let mut conn = match &self.database {
             Database::Sqlite(path) => {
-                let mut conn = SqliteConnection::establish(&path.to_string_lossy()).map_err(diesel::r2d2::Error::ConnectionError)?;
+                let mut conn =
+                    SqliteConnection::establish(&path.to_string_lossy()).map_err(diesel::r2d2::Error::ConnectionError)?;
                 let settings = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                                 PRAGMA foreign_keys = ON; PRAGMA cache_size = -8000;";
                 conn.batch_execute(settings).map_err(diesel::r2d2::Error::QueryError)?;

@@ -241,7 +241,9 @@ pub fn list_space_quotas(conn: &mut Conn, who: &Access, list: &List) -> Result<L
         }
         if let Some(guids) = list.values("space_guids") {
             let used = spaces::table.select(spaces::quota_guid.assume_not_null());
-            query = query.filter(space_quotas::guid.eq_any(used.filter(spaces::quota_guid.is_not_null()).filter(spaces::guid.eq_any(guids))));
+            query = query.filter(
+                space_quotas::guid.eq_any(used.filter(spaces::quota_guid.is_not_null()).filter(spaces::guid.eq_any(guids))),
+            );
         }
         query
     };

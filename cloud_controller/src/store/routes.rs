@@ -148,7 +148,8 @@ pub fn list(conn: &mut Conn, who: &Access, app: Option<&str>, list: &List) -> Re
             query = query.filter(routes::guid.eq_any(leading));
         }
         if let Some(spaces) = list.values("space_guids") {
-            let shared_in = route_shares::table.select(route_shares::route_guid).filter(route_shares::space_guid.eq_any(spaces.clone()));
+            let shared_in =
+                route_shares::table.select(route_shares::route_guid).filter(route_shares::space_guid.eq_any(spaces.clone()));
             query = query.filter(routes::space_guid.eq_any(spaces).or(routes::guid.eq_any(shared_in)));
         }
         if let Some(orgs) = list.values("organization_guids") {

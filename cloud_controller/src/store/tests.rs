@@ -1,1 +1,217 @@
 //! The store's test list, run on SQLite and on PostgreSQL.
+
+use crate::{
+    config::Database,
+    domain::{Access, Error, Result, Tx, taken},
+    store::{Conn, Store, feed, orgs, quotas, schema},
+    vault::Vault,
+};
+use cloud_controller_client::{Desired, DesiredChange};
+use diesel::prelude::*;
+use foundation::Secret;
+use rand::{SeedableRng, rngs::StdRng};
+use std::{collections::BTreeMap, sync::Arc};
+use testkit::postgres::Postgres;
+use types::{ProcessId, Timestamp};
+
+/// A test that does not know which database it runs on.
+type Check = fn(Store) -> futures::future::LocalBoxFuture<'static, ()>;
+
+const LIST: &[(&str, Check)] = &[
+    ("the_feed_skips_no_change", |store| Box::pin(the_feed_skips_no_change(store))),
+    ("the_feed_tells_only_the_newest_change_of_an_object", |store| {
+        Box::pin(the_feed_tells_only_the_newest_change_of_an_object(store))
+    }),
+    ("a_failed_transaction_leaves_nothing", |store| Box::pin(a_failed_transaction_leaves_nothing(store))),
+    ("a_broken_key_is_translated", |store| Box::pin(a_broken_key_is_translated(store))),
+    ("what_is_gone_is_forgotten_later", |store| Box::pin(what_is_gone_is_forgotten_later(store))),
+    ("the_tables_are_what_the_schema_says", |store| Box::pin(the_tables_are_what_the_schema_says(store))),
+    ("writers_in_each_others_way_all_succeed", |store| Box::pin(writers_in_each_others_way_all_succeed(store))),
+];
+
+#[tokio::test]
+async fn the_list_holds_on_sqlite() {
+    for (name, check) in LIST {
+        let folder = tempfile::tempdir().unwrap();
+        println!("{name}");
+        check(Store::open(&Database::Sqlite(folder.path().join("cc.db"))).unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn the_list_holds_on_postgresql() {
+    let Some(server) = Postgres::start() else { return };
+    for (number, (name, check)) in LIST.iter().enumerate() {
+        let database = Database::Postgres(Secret::new(server.database(&format!("list{number}"))));
+        println!("{name}");
+        check(tokio::task::spawn_blocking(move || Store::open(&database)).await.unwrap().unwrap()).await;
+    }
+}
+
+async fn write<T: Send + 'static>(
+    store: &Store,
+    seed: u64,
+    mut work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), "07".repeat(32)).unwrap();
+    let vault = Vault::open_key(key.path()).unwrap();
+    let run = move |conn: &mut Conn| {
+        let (who, now) = (Arc::new(Access::system()), Timestamp::from_secs(1000 + seed));
+        work(&mut Tx { conn, who, now, rng: StdRng::seed_from_u64(seed), vault: &vault, hints: vec![] })
+    };
+    store.write(run).await
+}
+
+fn process(number: u64) -> ProcessId {
+    ProcessId::random(&mut StdRng::seed_from_u64(number))
+}
+
+/// Follows the feed as the health manager does, until `done`.
+async fn follow(store: &Store, done: impl Fn(&BTreeMap<String, u64>) -> bool) -> BTreeMap<String, u64> {
+    let (mut after, mut seen) = (0, BTreeMap::new());
+    for _ in 0..20_000 {
+        let page = store.read(move |conn| feed::page(conn, after, 7)).await.unwrap();
+        for DesiredChange { change, what } in page.changes {
+            assert!(change > after, "changes come in order");
+            seen.insert(serde_json::to_string(&what).unwrap(), change);
+        }
+        after = page.next;
+        if page.complete && done(&seen) {
+            return seen;
+        }
+    }
+    panic!("the feed skipped something: {} seen", seen.len());
+}
+
+async fn the_feed_skips_no_change(store: Store) {
+    const WRITERS: u64 = 6;
+    const EACH: u64 = 25;
+    let writers = (0..WRITERS).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for number in 0..EACH {
+                let process = process(writer * 1000 + number);
+                write(&store, number, move |tx| {
+                    let change = feed::put(tx, &Desired::NoProcess { process })?;
+                    // Others commit while this one still waits.
+                    std::thread::sleep(std::time::Duration::from_millis(writer % 3));
+                    Ok(change)
+                })
+                .await
+                .unwrap();
+            }
+        })
+    });
+    let writers = futures::future::join_all(writers);
+    let (_, seen) = tokio::join!(writers, follow(&store, |seen| seen.len() as u64 == WRITERS * EACH));
+    assert_eq!(*seen.values().max().unwrap(), WRITERS * EACH);
+}
+
+async fn the_feed_tells_only_the_newest_change_of_an_object(store: Store) {
+    for _ in 0..3 {
+        write(&store, 1, |tx| feed::put(tx, &Desired::NoProcess { process: process(1) })).await.unwrap();
+    }
+    let page = store.read(|conn| feed::page(conn, 0, 10)).await.unwrap();
+    assert_eq!((page.changes.len(), page.next, page.complete), (1, 3, true));
+    let page = store.read(|conn| feed::page(conn, 3, 10)).await.unwrap();
+    assert_eq!((page.changes.len(), page.next, page.complete), (0, 3, true));
+}
+
+async fn a_failed_transaction_leaves_nothing(store: Store) {
+    let failed = write(&store, 1, |tx| {
+        feed::put(tx, &Desired::NoProcess { process: process(1) })?;
+        Err::<(), _>(Error::invalid("no"))
+    });
+    assert!(matches!(failed.await, Err(Error::Invalid(_))));
+    let page = store.read(|conn| feed::page(conn, 0, 10)).await.unwrap();
+    assert!(page.changes.is_empty());
+    // And the next one gets the number that was not used.
+    assert_eq!(write(&store, 2, |tx| feed::put(tx, &Desired::NoProcess { process: process(1) })).await.unwrap(), 1);
+}
+
+fn add_quota(tx: &mut Tx<'_>, name: &str) -> Result<String> {
+    let quota = quotas::OrgQuota::unlimited(tx.guid(), tx.micros(), name);
+    taken(quotas::insert_org_quota(tx.conn, &quota), || Error::invalid("taken"))?;
+    Ok(quota.guid)
+}
+
+async fn a_broken_key_is_translated(store: Store) {
+    write(&store, 1, |tx| add_quota(tx, "Gold")).await.unwrap();
+    let again = write(&store, 2, |tx| add_quota(tx, "GOLD")).await;
+    assert!(matches!(again, Err(Error::Invalid(text)) if text == "taken"));
+    // The connection is good for the next one.
+    write(&store, 3, |tx| add_quota(tx, "Silver")).await.unwrap();
+}
+
+async fn what_is_gone_is_forgotten_later(store: Store) {
+    write(&store, 1, |tx| feed::put(tx, &Desired::NoProcess { process: process(1) })).await.unwrap();
+    write(&store, 9, |tx| feed::put(tx, &Desired::NoProcess { process: process(2) })).await.unwrap();
+    let before = i64::try_from(Timestamp::from_secs(1005).0).unwrap();
+    assert_eq!(store.write(move |conn| feed::forget_gone(conn, before)).await.unwrap(), 1);
+    let page = store.read(|conn| feed::page(conn, 0, 10)).await.unwrap();
+    assert_eq!(page.changes.len(), 1);
+}
+
+/// Reading every column of every table as its type: names, types and nullability agree, or it fails.
+async fn the_tables_are_what_the_schema_says(store: Store) {
+    macro_rules! readable {
+        ($conn:ident: $($table:ident => $row:ty,)*) => {
+            $(let _: Vec<$row> = schema::$table::table.select(schema::$table::all_columns).load($conn)?;)*
+        };
+    }
+    type Text = String;
+    type Maybe = Option<String>;
+    store
+        .read(|conn| {
+            readable! { conn:
+                route_shares => (Text, Text),
+                domain_shares => (Text, Text),
+                labels => (Text, Text, Text, Text),
+                annotations => (Text, Text, Text, Text),
+                env_groups => (Text, Vec<u8>, i64, i64),
+                change_counter => (i32, i64),
+                desired_changes => (Text, Text, i64, bool, i64, Text),
+                blob_garbage => (Text, i64),
+                resources => (Text, Text, Text, i64, i64, i64),
+                feature_flags => (Text, bool, Maybe, i64),
+            }
+            let _: Vec<orgs::Org> = schema::orgs::table.select(orgs::Org::as_select()).load(conn)?;
+            let _: Vec<quotas::OrgQuota> = schema::org_quotas::table.select(quotas::OrgQuota::as_select()).load(conn)?;
+            let _: Vec<quotas::SpaceQuota> = schema::space_quotas::table.select(quotas::SpaceQuota::as_select()).load(conn)?;
+            Ok(())
+        })
+        .await
+        .unwrap();
+}
+
+async fn writers_in_each_others_way_all_succeed(store: Store) {
+    let quota = write(&store, 1, |tx| add_quota(tx, "shared")).await.unwrap();
+    let writers = (0..12_u64).map(|number| {
+        let (store, quota) = (store.clone(), quota.clone());
+        tokio::spawn(async move {
+            // Half of them lock in the one order, half in the other: on PostgreSQL that is a deadlock for somebody.
+            write(&store, number, move |tx| {
+                let change = |tx: &mut Tx<'_>| feed::put(tx, &Desired::NoProcess { process: process(number) });
+                let touch = |tx: &mut Tx<'_>| -> Result<()> {
+                    let of_quota = schema::org_quotas::table.find(&quota);
+                    diesel::update(of_quota).set(schema::org_quotas::updated_at.eq(7)).execute(tx.conn)?;
+                    Ok(())
+                };
+                if number % 2 == 0 {
+                    change(tx)?;
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    touch(tx)
+                } else {
+                    touch(tx)?;
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    change(tx).map(drop)
+                }
+            })
+            .await
+        })
+    });
+    for outcome in futures::future::join_all(writers).await {
+        outcome.unwrap().unwrap();
+    }
+}

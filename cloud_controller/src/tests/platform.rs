@@ -3,12 +3,14 @@
 use super::{World, tenancy};
 use serde_json::{Value, json};
 
-#[tokio::test]
-async fn a_new_platform_has_a_default_stack_and_its_alias() {
-    let world = World::new().await;
+async fn a_new_platform_has_a_default_stack_and_its_alias(world: World) {
     let stacks = world.get("ann", "/v3/stacks?order_by=name").await.expect(200);
-    let shown: Vec<(&str, bool)> =
-        stacks["resources"].as_array().unwrap().iter().map(|s| (s["name"].as_str().unwrap(), s["default"].as_bool().unwrap())).collect();
+    let shown: Vec<(&str, bool)> = stacks["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| (s["name"].as_str().unwrap(), s["default"].as_bool().unwrap()))
+        .collect();
     assert_eq!(shown, [("cflinuxfs4", false), ("debian12", true)]);
     let path = format!("/v3/stacks/{}", stacks["resources"][0]["guid"].as_str().unwrap());
     assert_eq!(world.patch("ann", &path, json!({ "state": "DISABLED" })).await.status, 403);
@@ -17,9 +19,7 @@ async fn a_new_platform_has_a_default_stack_and_its_alias() {
     assert_eq!(world.patch("admin", &path, json!({ "state": "GONE" })).await.status, 422);
 }
 
-#[tokio::test]
-async fn flags_hold_their_defaults_until_somebody_changes_them() {
-    let world = World::new().await;
+async fn flags_hold_their_defaults_until_somebody_changes_them(world: World) {
     let flag = world.get("ann", "/v3/feature_flags/user_org_creation").await.expect(200);
     assert_eq!((&flag["enabled"], &flag["updated_at"]), (&json!(false), &Value::Null));
     assert_eq!(world.post("ann", "/v3/organizations", json!({ "name": "x" })).await.status, 403);
@@ -36,9 +36,7 @@ async fn flags_hold_their_defaults_until_somebody_changes_them() {
     assert_eq!(refused.detail(403), "Feature Disabled: ask the desk");
 }
 
-#[tokio::test]
-async fn variable_groups_are_changed_by_administrators_and_sealed_at_rest() {
-    let world = World::new().await;
+async fn variable_groups_are_changed_by_administrators_and_sealed_at_rest(world: World) {
     let set = json!({ "var": { "HTTP_PROXY": "http://proxy-with-secret", "GONE": "x" } });
     assert_eq!(world.patch("ann", "/v3/environment_variable_groups/running", set.clone()).await.status, 403);
     world.patch("admin", "/v3/environment_variable_groups/running", set).await.expect(200);
@@ -46,8 +44,14 @@ async fn variable_groups_are_changed_by_administrators_and_sealed_at_rest() {
     world.patch("admin", "/v3/environment_variable_groups/running", changed).await.expect(200);
     let group = world.get("ann", "/v3/environment_variable_groups/running").await.expect(200);
     assert_eq!(group["var"], json!({ "HTTP_PROXY": "http://proxy-with-secret" }));
-    assert_eq!(world.get("ann", "/v3/environment_variable_groups/other").await.detail(404), "Environment variable group not found");
-    assert_eq!(world.patch("admin", "/v3/environment_variable_groups/running", json!({ "var": { "PORT": "1" } })).await.status, 422);
+    assert_eq!(
+        world.get("ann", "/v3/environment_variable_groups/other").await.detail(404),
+        "Environment variable group not found"
+    );
+    assert_eq!(
+        world.patch("admin", "/v3/environment_variable_groups/running", json!({ "var": { "PORT": "1" } })).await.status,
+        422
+    );
     for entry in std::fs::read_dir(world.folder().join("state")).unwrap() {
         let path = entry.unwrap().path();
         if path.is_file() {
@@ -57,9 +61,7 @@ async fn variable_groups_are_changed_by_administrators_and_sealed_at_rest() {
     }
 }
 
-#[tokio::test]
-async fn what_does_not_exist_yet_is_an_honest_empty_list() {
-    let world = World::new().await;
+async fn what_does_not_exist_yet_is_an_honest_empty_list(world: World) {
     for path in [
         "/v3/isolation_segments?organization_guids=x",
         "/v3/security_groups?globally_enabled_running=true",
@@ -79,9 +81,7 @@ async fn what_does_not_exist_yet_is_an_honest_empty_list() {
     assert_eq!(world.post("ann", "/v3/service_instances", json!({})).await.detail(404), "Unknown request");
 }
 
-#[tokio::test]
-async fn a_space_quota_belongs_to_its_organization() {
-    let world = World::new().await;
+async fn a_space_quota_belongs_to_its_organization(world: World) {
     let (a, b) = (tenancy::org(&world, "a").await, tenancy::org(&world, "b").await);
     let (in_a, in_b) = (tenancy::space(&world, &a, "s").await, tenancy::space(&world, &b, "s").await);
     tenancy::role(&world, "om", "organization_manager", &a).await;
@@ -103,20 +103,26 @@ async fn a_space_quota_belongs_to_its_organization() {
     assert_eq!(world.get("nobody", &path).await.status, 404);
 }
 
-#[tokio::test]
-async fn the_answer_carries_the_request_id_of_the_caller() {
-    let world = World::new().await;
+async fn the_answer_carries_the_request_id_of_the_caller(world: World) {
     let request = world.request(reqwest::Method::GET, "", "/v3").header("X-Vcap-Request-Id", "abc-1\u{20}<script>");
     let answer = world.finish(request).await;
     let id = answer.headers["x-vcap-request-id"].to_str().unwrap();
     assert!(id.starts_with("abc-1script::"), "{id}");
 }
 
-#[tokio::test]
-async fn a_body_over_the_bound_is_refused_in_the_shape_of_all_errors() {
-    let world = World::new().await;
+async fn a_body_over_the_bound_is_refused_in_the_shape_of_all_errors(world: World) {
     let request = world.request(reqwest::Method::POST, "admin", "/v3/organizations").body(vec![b' '; (15 << 20) + 1]);
     let answer = world.finish(request).await;
     assert_eq!(answer.status, 413);
     assert_eq!(answer.body["errors"][0]["title"], "CF-InvalidRequest");
+}
+
+super::scenarios! {
+    a_new_platform_has_a_default_stack_and_its_alias,
+    flags_hold_their_defaults_until_somebody_changes_them,
+    variable_groups_are_changed_by_administrators_and_sealed_at_rest,
+    what_does_not_exist_yet_is_an_honest_empty_list,
+    a_space_quota_belongs_to_its_organization,
+    the_answer_carries_the_request_id_of_the_caller,
+    a_body_over_the_bound_is_refused_in_the_shape_of_all_errors,
 }

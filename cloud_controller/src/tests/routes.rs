@@ -10,8 +10,7 @@ struct Place {
     domain: String,
 }
 
-async fn place() -> Place {
-    let world = World::new().await;
+async fn place(world: World) -> Place {
     let org = tenancy::org(&world, "acme").await;
     let space = tenancy::space(&world, &org, "dev").await;
     tenancy::role(&world, "dora", "space_developer", &space).await;
@@ -33,24 +32,25 @@ fn route(space: &str, domain: &str, host: &str, path: &str) -> Value {
     body
 }
 
-#[tokio::test]
-async fn a_route_reads_as_the_client_expects_it() {
-    let Place { world, space, domain, .. } = place().await;
+async fn a_route_reads_as_the_client_expects_it(world: World) {
+    let Place { world, space, domain, .. } = place(world).await;
     let made = world.post("dora", "/v3/routes", route(&space, &domain, "Shop", "/Cart")).await.expect(201);
     assert_eq!(made["url"], "Shop.app.test/Cart");
     assert_eq!(made["protocol"], "http");
     assert_eq!(made["port"], Value::Null);
     assert_eq!(made["destinations"], json!([]));
     assert!(made.get("options").is_none());
-    let found = world.get("dora", &format!("/v3/routes?domain_guids={domain}&hosts=shop&paths=/cart&per_page=1&page=1")).await.expect(200);
+    let found = world
+        .get("dora", &format!("/v3/routes?domain_guids={domain}&hosts=shop&paths=/cart&per_page=1&page=1"))
+        .await
+        .expect(200);
     assert_eq!(found["pagination"]["total_results"], 1);
     let none = world.get("dora", &format!("/v3/routes?domain_guids={domain}&hosts=shop&paths=")).await.expect(200);
     assert_eq!(none["pagination"]["total_results"], 0);
 }
 
-#[tokio::test]
-async fn a_taken_route_is_refused() {
-    let Place { world, space, domain, .. } = place().await;
+async fn a_taken_route_is_refused(world: World) {
+    let Place { world, space, domain, .. } = place(world).await;
     world.post("dora", "/v3/routes", route(&space, &domain, "shop", "")).await.expect(201);
     let again = world.post("dora", "/v3/routes", route(&space, &domain, "SHOP", "")).await;
     assert_eq!(again.detail(422), "Route already exists with host 'SHOP' for domain 'app.test'.");
@@ -59,9 +59,8 @@ async fn a_taken_route_is_refused() {
     assert_eq!(again.detail(422), "Route already exists with host 'shop' and path '/cart' for domain 'app.test'.");
 }
 
-#[tokio::test]
-async fn a_host_taken_by_another_space_is_refused_with_any_path() {
-    let Place { world, space, domain, .. } = place().await;
+async fn a_host_taken_by_another_space_is_refused_with_any_path(world: World) {
+    let Place { world, space, domain, .. } = place(world).await;
     world.post("dora", "/v3/routes", route(&space, &domain, "shop", "")).await.expect(201);
     let other = tenancy::org(&world, "other").await;
     let other = tenancy::space(&world, &other, "dev").await;
@@ -78,10 +77,10 @@ async fn a_host_taken_by_another_space_is_refused_with_any_path() {
     assert_eq!(world.get("eve", "/v3/routes").await.expect(200)["resources"], json!([]));
 }
 
-#[tokio::test]
-async fn routes_keep_to_the_rules_of_shared_domains() {
-    let Place { world, space, domain, .. } = place().await;
-    let refused = async |host: &str, path: &str| world.post("dora", "/v3/routes", route(&space, &domain, host, path)).await.detail(422);
+async fn routes_keep_to_the_rules_of_shared_domains(world: World) {
+    let Place { world, space, domain, .. } = place(world).await;
+    let refused =
+        async |host: &str, path: &str| world.post("dora", "/v3/routes", route(&space, &domain, host, path)).await.detail(422);
     assert_eq!(refused("", "").await, "Missing host. Routes in shared domains must have a host defined.");
     assert!(refused("*", "").await.starts_with("You do not have sufficient permissions to create a route with a wildcard host"));
     assert!(refused("a.b", "").await.starts_with("Host must be either \"*\""));
@@ -91,9 +90,8 @@ async fn routes_keep_to_the_rules_of_shared_domains() {
     world.post("admin", "/v3/routes", route(&space, &domain, "*", "")).await.expect(201);
 }
 
-#[tokio::test]
-async fn names_of_the_platform_are_nobodys() {
-    let Place { world, org, space, .. } = place().await;
+async fn names_of_the_platform_are_nobodys(world: World) {
+    let Place { world, org, space, .. } = place(world).await;
     let system = world.post("admin", "/v3/domains", json!({ "name": "cf.test" })).await.expect(201);
     let system = system["guid"].as_str().unwrap();
     for host in ["api", "UAA", "login", "log-cache"] {
@@ -106,16 +104,19 @@ async fn names_of_the_platform_are_nobodys() {
         assert!([422].contains(&world.post("om", "/v3/domains", private(name)).await.status), "{name}");
     }
     let text = world.post("om", "/v3/domains", private("api.cf.test")).await.detail(422);
-    assert_eq!(text, "The domain name \"api.cf.test\" cannot be created because \"api.cf.test\" is already reserved by the system");
+    assert_eq!(
+        text,
+        "The domain name \"api.cf.test\" cannot be created because \"api.cf.test\" is already reserved by the system"
+    );
 }
 
-#[tokio::test]
-async fn a_domain_cannot_stand_in_anothers_way() {
-    let Place { world, org, space, domain } = place().await;
+async fn a_domain_cannot_stand_in_anothers_way(world: World) {
+    let Place { world, org, space, domain } = place(world).await;
     let other = tenancy::org(&world, "other").await;
     tenancy::role(&world, "om", "organization_manager", &org).await;
     tenancy::role(&world, "eve", "organization_manager", &other).await;
-    let private = |org: &str, name: &str| json!({ "name": name, "relationships": { "organization": { "data": { "guid": org } } } });
+    let private =
+        |org: &str, name: &str| json!({ "name": name, "relationships": { "organization": { "data": { "guid": org } } } });
     world.post("om", "/v3/domains", private(&org, "shop.example.com")).await.expect(201);
     let taken = world.post("eve", "/v3/domains", private(&other, "Shop.Example.com")).await;
     assert_eq!(taken.detail(422), "The domain name \"shop.example.com\" is already in use");
@@ -132,9 +133,8 @@ async fn a_domain_cannot_stand_in_anothers_way() {
     world.post("om", "/v3/domains", json!({ "name": "shared.example.org" })).await.expect(403);
 }
 
-#[tokio::test]
-async fn a_private_domain_shared_with_another_organization_can_be_used_there() {
-    let Place { world, org, .. } = place().await;
+async fn a_private_domain_shared_with_another_organization_can_be_used_there(world: World) {
+    let Place { world, org, .. } = place(world).await;
     let other = tenancy::org(&world, "other").await;
     let their_space = tenancy::space(&world, &other, "dev").await;
     tenancy::role(&world, "eve", "space_developer", &their_space).await;
@@ -148,25 +148,30 @@ async fn a_private_domain_shared_with_another_organization_can_be_used_there() {
     let made = world.post("eve", "/v3/routes", route(&their_space, &domain, "", "")).await.expect(201);
     assert_eq!(made["url"], "acme.example.com");
     let refused = world.delete("admin", &format!("{share}/{other}")).await;
-    assert_eq!(refused.detail(422), "This domain has associated routes in this organization. Delete the routes before unsharing.");
+    assert_eq!(
+        refused.detail(422),
+        "This domain has associated routes in this organization. Delete the routes before unsharing."
+    );
     let gone = world.delete("eve", &format!("/v3/routes/{}", made["guid"].as_str().unwrap())).await;
     assert_eq!(world.job(gone).await["state"], "COMPLETE");
     assert_eq!(world.delete("admin", &format!("{share}/{other}")).await.status, 204);
 }
 
-#[tokio::test]
-async fn two_who_make_the_same_route_at_once_do_not_both_get_it() {
-    let Place { world, space, domain, .. } = place().await;
-    let made = futures::future::join_all((0..6).map(|_| world.post("dora", "/v3/routes", route(&space, &domain, "race", "")))).await;
+async fn two_who_make_the_same_route_at_once_do_not_both_get_it(world: World) {
+    let Place { world, space, domain, .. } = place(world).await;
+    let made =
+        futures::future::join_all((0..6).map(|_| world.post("dora", "/v3/routes", route(&space, &domain, "race", "")))).await;
     let mut statuses: Vec<u16> = made.iter().map(|answer| answer.status).collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [201, 422, 422, 422, 422, 422]);
 }
 
-#[tokio::test]
-async fn a_quota_bounds_the_routes_of_an_organization() {
-    let Place { world, org, space, domain } = place().await;
-    let quota = world.post("admin", "/v3/organization_quotas", json!({ "name": "small", "routes": { "total_routes": 1 } })).await.expect(201);
+async fn a_quota_bounds_the_routes_of_an_organization(world: World) {
+    let Place { world, org, space, domain } = place(world).await;
+    let quota = world
+        .post("admin", "/v3/organization_quotas", json!({ "name": "small", "routes": { "total_routes": 1 } }))
+        .await
+        .expect(201);
     assert_eq!(quota["apps"]["total_memory_in_mb"], Value::Null);
     assert_eq!(quota["services"]["paid_services_allowed"], true);
     let apply = format!("/v3/organization_quotas/{}/relationships/organizations", quota["guid"].as_str().unwrap());
@@ -176,30 +181,47 @@ async fn a_quota_bounds_the_routes_of_an_organization() {
     assert_eq!(second.detail(422), "Routes quota exceeded for organization 'acme'.");
 }
 
-#[tokio::test]
-async fn roles_without_write_access_see_routes_and_change_none() {
-    let Place { world, org, space, domain } = place().await;
+async fn roles_without_write_access_see_routes_and_change_none(world: World) {
+    let Place { world, org, space, domain } = place(world).await;
     let made = world.post("dora", "/v3/routes", route(&space, &domain, "a", "")).await.expect(201);
     let path = format!("/v3/routes/{}", made["guid"].as_str().unwrap());
     tenancy::role(&world, "oa", "organization_auditor", &org).await;
     tenancy::role(&world, "ou", "organization_user", &org).await;
     tenancy::role(&world, "sa", "space_auditor", &space).await;
     tenancy::role(&world, "ss", "space_supporter", &space).await;
-    for (user, show, delete) in [("oa", 200, 403), ("ou", 404, 404), ("sa", 200, 403), ("x-ro", 200, 403), ("nobody", 404, 404), ("ss", 200, 202)] {
+    for (user, show, delete) in
+        [("oa", 200, 403), ("ou", 404, 404), ("sa", 200, 403), ("x-ro", 200, 403), ("nobody", 404, 404), ("ss", 200, 202)]
+    {
         assert_eq!(world.get(user, &path).await.status, show, "{user}");
         assert_eq!(world.delete(user, &path).await.status, delete, "{user}");
     }
 }
 
-#[tokio::test]
-async fn unmapped_routes_of_a_space_go_at_once() {
-    let Place { world, space, domain, .. } = place().await;
+async fn unmapped_routes_of_a_space_go_at_once(world: World) {
+    let Place { world, space, domain, .. } = place(world).await;
     for host in ["a", "b"] {
         world.post("dora", "/v3/routes", route(&space, &domain, host, "")).await.expect(201);
     }
     let all = world.delete("dora", &format!("/v3/spaces/{space}/routes")).await;
-    assert_eq!(all.detail(422), "Mass delete not supported for routes. Use 'unmapped=true' parameter to delete all unmapped routes.");
+    assert_eq!(
+        all.detail(422),
+        "Mass delete not supported for routes. Use 'unmapped=true' parameter to delete all unmapped routes."
+    );
     let job = world.delete("dora", &format!("/v3/spaces/{space}/routes?unmapped=true")).await;
     assert_eq!(world.job(job).await["operation"], "space.delete_unmapped_routes");
     assert_eq!(world.get("dora", "/v3/routes").await.expect(200)["resources"], json!([]));
+}
+
+super::scenarios! {
+    a_route_reads_as_the_client_expects_it,
+    a_taken_route_is_refused,
+    a_host_taken_by_another_space_is_refused_with_any_path,
+    routes_keep_to_the_rules_of_shared_domains,
+    names_of_the_platform_are_nobodys,
+    a_domain_cannot_stand_in_anothers_way,
+    a_private_domain_shared_with_another_organization_can_be_used_there,
+    two_who_make_the_same_route_at_once_do_not_both_get_it,
+    a_quota_bounds_the_routes_of_an_organization,
+    roles_without_write_access_see_routes_and_change_none,
+    unmapped_routes_of_a_space_go_at_once,
 }

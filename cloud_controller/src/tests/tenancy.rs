@@ -36,9 +36,7 @@ fn names(list: &Value) -> Vec<&str> {
     list["resources"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect()
 }
 
-#[tokio::test]
-async fn a_taken_organization_name_is_refused_whatever_its_case() {
-    let world = World::new().await;
+async fn a_taken_organization_name_is_refused_whatever_its_case(world: World) {
     org(&world, "Acme").await;
     let again = world.post("admin", "/v3/organizations", json!({ "name": "ACME" })).await;
     assert_eq!(again.detail(422), "Organization 'ACME' already exists.");
@@ -47,9 +45,7 @@ async fn a_taken_organization_name_is_refused_whatever_its_case() {
     assert_eq!(renamed.detail(422), "Organization name 'acme' is already taken.");
 }
 
-#[tokio::test]
-async fn a_taken_space_name_is_refused_in_its_organization_only() {
-    let world = World::new().await;
+async fn a_taken_space_name_is_refused_in_its_organization_only(world: World) {
     let (a, b) = (org(&world, "a").await, org(&world, "b").await);
     space(&world, &a, "dev").await;
     space(&world, &b, "dev").await;
@@ -57,9 +53,7 @@ async fn a_taken_space_name_is_refused_in_its_organization_only() {
     assert_eq!(world.post("admin", "/v3/spaces", body).await.detail(422), "Name must be unique per organization");
 }
 
-#[tokio::test]
-async fn bodies_are_checked_strictly_and_all_problems_are_told() {
-    let world = World::new().await;
+async fn bodies_are_checked_strictly_and_all_problems_are_told(world: World) {
     let wrong = world.post("admin", "/v3/organizations", json!({ "nam": "x", "suspended": "no" })).await;
     assert_eq!(wrong.detail(422), "Unknown field(s): 'nam', Name can't be blank, Suspended must be a boolean");
     let request = world.request(reqwest::Method::POST, "admin", "/v3/organizations").body("{");
@@ -68,9 +62,7 @@ async fn bodies_are_checked_strictly_and_all_problems_are_told() {
     assert_eq!(query.detail(400), "The query parameter is invalid: Per page must be between 1 and 5000");
 }
 
-#[tokio::test]
-async fn pages_link_to_each_other_and_keep_the_filters() {
-    let world = World::new().await;
+async fn pages_link_to_each_other_and_keep_the_filters(world: World) {
     for name in ["e", "d", "c", "b", "a"] {
         org(&world, name).await;
     }
@@ -90,9 +82,7 @@ async fn pages_link_to_each_other_and_keep_the_filters() {
     assert_eq!(beyond["resources"], json!([]));
 }
 
-#[tokio::test]
-async fn labels_select() {
-    let world = World::new().await;
+async fn labels_select(world: World) {
     for (name, labels) in [("a", json!({ "tier": "gold" })), ("b", json!({ "tier": "lead" })), ("c", json!({}))] {
         world.post("admin", "/v3/organizations", json!({ "name": name, "metadata": { "labels": labels } })).await.expect(201);
     }
@@ -109,9 +99,7 @@ async fn labels_select() {
     }
 }
 
-#[tokio::test]
-async fn one_tenant_learns_nothing_of_another() {
-    let world = World::new().await;
+async fn one_tenant_learns_nothing_of_another(world: World) {
     let (mine, theirs) = (org(&world, "mine").await, org(&world, "theirs").await);
     let their_space = space(&world, &theirs, "secret").await;
     role(&world, "mia", "organization_manager", &mine).await;
@@ -147,9 +135,7 @@ async fn one_tenant_learns_nothing_of_another() {
     assert_eq!(world.post("mia", "/v3/spaces", body).await.detail(422), text);
 }
 
-#[tokio::test]
-async fn each_role_may_do_what_the_matrix_says() {
-    let world = World::new().await;
+async fn each_role_may_do_what_the_matrix_says(world: World) {
     let org = org(&world, "acme").await;
     let space = space(&world, &org, "dev").await;
     for (user, kind) in [
@@ -181,8 +167,16 @@ async fn each_role_may_do_what_the_matrix_says() {
     ] {
         assert_eq!(world.get(user, &org_path).await.status, show_org, "{user} shows the organization");
         assert_eq!(world.get(user, &space_path).await.status, show_space, "{user} shows the space");
-        assert_eq!(world.patch(user, &space_path, json!({ "name": "dev" })).await.status, rename_space, "{user} renames the space");
-        assert_eq!(world.patch(user, &org_path, json!({ "name": "acme" })).await.status, rename_org, "{user} renames the organization");
+        assert_eq!(
+            world.patch(user, &space_path, json!({ "name": "dev" })).await.status,
+            rename_space,
+            "{user} renames the space"
+        );
+        assert_eq!(
+            world.patch(user, &org_path, json!({ "name": "acme" })).await.status,
+            rename_org,
+            "{user} renames the organization"
+        );
         let create = json!({ "name": format!("of-{user}"), "relationships": { "organization": { "data": { "guid": org } } } });
         let expected = match user {
             "om" => 201,
@@ -191,15 +185,17 @@ async fn each_role_may_do_what_the_matrix_says() {
         };
         assert_eq!(world.post(user, "/v3/spaces", create).await.status, expected, "{user} makes a space");
         if user != "om" {
-            assert_eq!(world.delete(user, &org_path).await.status, if user == "nobody" { 404 } else { 403 }, "{user} deletes the organization");
+            assert_eq!(
+                world.delete(user, &org_path).await.status,
+                if user == "nobody" { 404 } else { 403 },
+                "{user} deletes the organization"
+            );
         }
     }
     assert_eq!(world.delete("om", &org_path).await.status, 403, "only administrators delete organizations");
 }
 
-#[tokio::test]
-async fn a_space_role_needs_a_role_in_the_organization_first() {
-    let world = World::new().await;
+async fn a_space_role_needs_a_role_in_the_organization_first(world: World) {
     let org = org(&world, "acme").await;
     let space = space(&world, &org, "dev").await;
     world.token("dora");
@@ -221,9 +217,7 @@ async fn a_space_role_needs_a_role_in_the_organization_first() {
     assert_eq!(refused.detail(422), "Cannot delete organization_user role while user has roles in spaces in that organization.");
 }
 
-#[tokio::test]
-async fn role_lists_name_users_for_the_client() {
-    let world = World::new().await;
+async fn role_lists_name_users_for_the_client(world: World) {
     let org = org(&world, "acme").await;
     role(&world, "mia", "organization_manager", &org).await;
     let list = world.get("mia", &format!("/v3/roles?organization_guids={org}&include=user")).await.expect(200);
@@ -235,9 +229,7 @@ async fn role_lists_name_users_for_the_client() {
     assert_eq!(world.get("mia", &format!("/v3/organizations/{org}")).await.status, 404);
 }
 
-#[tokio::test]
-async fn a_suspended_organization_is_read_only_for_all_but_administrators() {
-    let world = World::new().await;
+async fn a_suspended_organization_is_read_only_for_all_but_administrators(world: World) {
     let org = org(&world, "acme").await;
     let space = space(&world, &org, "dev").await;
     role(&world, "om", "organization_manager", &org).await;
@@ -251,9 +243,7 @@ async fn a_suspended_organization_is_read_only_for_all_but_administrators() {
     world.patch("admin", &format!("/v3/spaces/{space}"), json!({ "name": "prod" })).await.expect(200);
 }
 
-#[tokio::test]
-async fn deleting_an_organization_takes_all_with_it_and_leaves_its_trace() {
-    let world = World::new().await;
+async fn deleting_an_organization_takes_all_with_it_and_leaves_its_trace(world: World) {
     let org = org(&world, "acme").await;
     let space = space(&world, &org, "dev").await;
     role(&world, "dora", "space_developer", &space).await;
@@ -276,9 +266,7 @@ async fn org_again(world: &World) {
     org(world, "acme").await;
 }
 
-#[tokio::test]
-async fn users_are_made_by_administrators_and_found_by_name() {
-    let world = World::new().await;
+async fn users_are_made_by_administrators_and_found_by_name(world: World) {
     world.token("zoe");
     let made = world.post("admin", "/v3/users", json!({ "guid": user_guid("zoe") })).await.expect(201);
     assert_eq!(made["username"], "zoe");
@@ -292,9 +280,7 @@ async fn users_are_made_by_administrators_and_found_by_name() {
     assert_eq!(found["resources"][0]["username"], "zoe");
 }
 
-#[tokio::test]
-async fn events_are_for_auditors_and_developers_not_for_managers() {
-    let world = World::new().await;
+async fn events_are_for_auditors_and_developers_not_for_managers(world: World) {
     let org = org(&world, "acme").await;
     let space = space(&world, &org, "dev").await;
     role(&world, "om", "organization_manager", &org).await;
@@ -314,9 +300,7 @@ async fn events_are_for_auditors_and_developers_not_for_managers() {
     assert_eq!(world.get("sm", &path).await.detail(404), "Event not found");
 }
 
-#[tokio::test]
-async fn a_list_costs_the_same_number_of_statements_whatever_it_holds() {
-    let world = World::new().await;
+async fn a_list_costs_the_same_number_of_statements_whatever_it_holds(world: World) {
     let home = org(&world, "home").await;
     role(&world, "mia", "organization_manager", &home).await;
     let paths = [
@@ -353,4 +337,21 @@ async fn fill(world: &World, org: &str, domain: &Value, number: u32) {
     role(world, &format!("user{number}"), "space_developer", &space).await;
     let body = json!({ "host": format!("h{number}"), "relationships": { "space": { "data": { "guid": space } }, "domain": { "data": { "guid": domain } } } });
     world.post("admin", "/v3/routes", body).await.expect(201);
+}
+
+super::scenarios! {
+    a_taken_organization_name_is_refused_whatever_its_case,
+    a_taken_space_name_is_refused_in_its_organization_only,
+    bodies_are_checked_strictly_and_all_problems_are_told,
+    pages_link_to_each_other_and_keep_the_filters,
+    labels_select,
+    one_tenant_learns_nothing_of_another,
+    each_role_may_do_what_the_matrix_says,
+    a_space_role_needs_a_role_in_the_organization_first,
+    role_lists_name_users_for_the_client,
+    a_suspended_organization_is_read_only_for_all_but_administrators,
+    deleting_an_organization_takes_all_with_it_and_leaves_its_trace,
+    users_are_made_by_administrators_and_found_by_name,
+    events_are_for_auditors_and_developers_not_for_managers,
+    a_list_costs_the_same_number_of_statements_whatever_it_holds,
 }
