@@ -140,9 +140,10 @@ impl Shim {
         Ok(Self { stream: UnixStream::connect(socket).await? })
     }
 
-    /// The shim's process.
+    /// The shim's process; `None` while it is still the daemon that listens.
     pub(crate) fn process(&self) -> Option<i32> {
-        self.stream.peer_cred().ok()?.pid()
+        let pid = self.stream.peer_cred().ok()?.pid()?;
+        (pid.unsigned_abs() != std::process::id()).then_some(pid)
     }
 
     pub(crate) async fn send(&mut self, request: &ShimRequest, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {

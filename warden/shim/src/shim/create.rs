@@ -88,6 +88,8 @@ struct Programs {
 fn create(daemon: &UnixStream) -> Result<Infallible, Failure> {
     let (launch, programs) = receive(daemon).map_err(at("reading the order"))?;
     let _ = rustix::process::setsid();
+    // Who connects learns the process that listened last: this one, not the daemon that made the socket.
+    rustix::net::listen(&programs.listener, 128).map_err(at("listening"))?;
     allow_descriptors(launch.spec.limits.nofile).map_err(at("raising the descriptor limit"))?;
     let host_mounts = File::open("/proc/self/ns/mnt").map_err(at("opening the mount namespace"))?;
     rootfs::leave_host().map_err(at("leaving the host's mounts"))?;
