@@ -202,9 +202,9 @@ impl Phase {
         matches!(self, Self::Running | Self::Evacuating)
     }
 
-    /// True while it takes memory and disk.
+    /// True while it takes memory and disk. Once its processes have ended, what is left of its container is Warden's to count.
     pub fn reserves(&self) -> bool {
-        !matches!(self, Self::Releasing | Self::Crashed(_))
+        !matches!(self, Self::Destroying(_) | Self::Releasing | Self::Crashed(_))
     }
 
     /// What its record says; `None` where it writes none.

@@ -262,6 +262,7 @@ impl Job<'_> {
     /// Waits until `builder` has ended.
     async fn ended(&self, handle: &str) -> Result<ProcessExit, String> {
         let mut backoff = Backoff::peers();
+        let mut refused = 0;
         loop {
             match self.read(handle, staging::AWAIT, 16).await {
                 Ok((exit, said)) => {
@@ -269,14 +270,17 @@ impl Job<'_> {
                         return Ok(ProcessExit { status, ..exit });
                     }
                     // Killed from inside, or the container ended under it: the container itself tells, or it is asked again.
-                    if let Some(exit) = self.main_exit(handle).await? {
-                        return Ok(exit);
-                    }
                 }
                 Err(cause) if cause.kind() == Some(ErrorKind::NotFound) => {
-                    return self.main_exit(handle).await?.ok_or_else(|| "the staging container disappeared".to_owned());
+                    refused += 1;
+                    if refused > 5 {
+                        return Err(format!("the staging container ended without a word: {cause}"));
+                    }
                 }
                 Err(cause) => warn!(error = &cause as &dyn std::error::Error, handle, "asking again"),
+            }
+            if let Some(exit) = self.main_exit(handle).await? {
+                return Ok(exit);
             }
             backoff.pause().await;
         }

@@ -1,5 +1,13 @@
 use super::*;
-use messages::dea::StageBuild;
+use crate::domain::container;
+use cloud_controller_client::{HealthCheck, RoutesAnswer};
+use loggregator_client::Envelope;
+use messages::{
+    claims::InstanceRecord,
+    dea::{Answer, StageBuild, StartInstance, StopInstance},
+};
+use std::net::Ipv4Addr;
+use warden_client::ContainerInfo;
 
 pub(crate) fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(n: u8) -> T {
     format!("00000000-0000-4000-8000-0000000000{n:02x}").parse().unwrap()
@@ -338,7 +346,9 @@ fn a_crash_is_told_everywhere_in_the_words_that_users_know() {
     };
     assert_eq!(hold.holder.state, InstanceState::Crashed);
     assert_eq!(hold.last_exit.as_ref().unwrap().status, Some(137));
-    world.give(Input::Destroyed(id(4)));
+    world.written(11);
+    let effects = world.give(Input::Destroyed(id(4)));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Write(..))), "the slot may be claimed anew by now");
     assert_eq!(world.state(), Some(InstanceState::Crashed));
     assert_eq!(world.core.advertisement().available_memory_mb, 1024);
 }
