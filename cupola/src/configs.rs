@@ -1,6 +1,7 @@
 //! The configuration file of each part: typed, written anew at every boot from settings and secrets.
 
 use crate::{
+    capacity,
     files::{self, Owner},
     node::Node,
     settings::Port,
@@ -17,7 +18,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 pub(crate) fn write(node: &Node) -> anyhow::Result<()> {
     write_one(node, "uaa", &uaa(node)?)?;
     write_one(node, "cloud_controller", &cloud_controller(node)?)?;
-    write_one(node, "dea", &dea(node)?)
+    write_one(node, "dea", &dea(node)?)?;
+    write_one(node, "health_manager", &health_manager(node)?)?;
+    write_one(node, "warden", &warden(node)?)?;
+    write_one(node, "gorouter", &gorouter(node)?)?;
+    write_one(node, "loggregator_agent", &loggregator_agent(node)?)?;
+    write_one(node, "log_cache", &log_cache(node)?)
 }
 
 fn write_one<T: Serialize>(node: &Node, part: &str, config: &T) -> anyhow::Result<()> {
@@ -83,6 +89,9 @@ fn uaa(node: &Node) -> anyhow::Result<::uaa::config::Raw> {
 
 fn cloud_controller(node: &Node) -> anyhow::Result<::cloud_controller::config::Raw> {
     use ::cloud_controller::config::{Raw, Stack, Uaa, Urls};
+    let encryption_key = node.state_of("cloud_controller").join("encryption.key");
+    let key = node.secrets.get("encryption-key")?.expose();
+    files::write(&encryption_key, key.as_bytes(), Owner::service(node.uid("cloud_controller"), 0o400))?;
     let stack = |name: &str, description: &str| Stack { name: name.to_owned(), description: description.to_owned() };
     Ok(Raw {
         state: node.state_of("cloud_controller"),
@@ -91,7 +100,7 @@ fn cloud_controller(node: &Node) -> anyhow::Result<::cloud_controller::config::R
         internal_listen: listen(node, Port::CloudControllerInternal).to_string(),
         system_domain: node.settings.system_domain.clone(),
         apps_domain: node.settings.apps_domain.clone(),
-        encryption_key: node.state_of("cloud_controller").join("encryption.key"),
+        encryption_key,
         agent_socket: Some(node.agent_socket()),
         blobs: None,
         urls: Urls { api: node.url("api"), uaa: node.url("uaa"), login: node.url("login"), log_cache: node.url("log-cache") },
@@ -104,7 +113,9 @@ fn cloud_controller(node: &Node) -> anyhow::Result<::cloud_controller::config::R
         bus: bus(node, "cloud_controller")?,
         tls: tls(node, "cloud_controller", &["127.0.0.1", "localhost"])?,
         limits: Default::default(),
+        buildpacks: Some(node.beside("buildpacks")),
         stacks: vec![stack("debian12", "Debian 12 (bookworm)"), stack("cflinuxfs4", "Another name of debian12")],
+        staging_environment: node.settings.staging_environment.clone(),
     })
 }
 
@@ -131,5 +142,102 @@ fn dea(node: &Node) -> anyhow::Result<::dea::config::Raw> {
         evacuation_timeout_s: 0,
         drain_ms: 300,
         grace_s: 10,
+    })
+}
+
+fn health_manager(node: &Node) -> anyhow::Result<::health_manager::config::Raw> {
+    Ok(::health_manager::config::Raw {
+        name: "health_manager".to_owned(),
+        cloud_controller: format!("https://{}", listen(node, Port::CloudControllerInternal)),
+        dea_silent_after_s: 30,
+        build_patience_s: 60,
+        lease_s: 15,
+        bus: bus(node, "health_manager")?,
+        tls: tls(node, "health_manager", &["health_manager"])?,
+    })
+}
+
+fn warden(node: &Node) -> anyhow::Result<::warden::config::Raw> {
+    use ::warden::config::{Capacity, HostService, Network, Raw, Trust};
+    let settings = &node.settings;
+    let router = |port: u16| HostService { port, target: std::net::SocketAddrV4::new(settings.listen, port) };
+    Ok(Raw {
+        socket: node.warden_socket(),
+        socket_owner: node.uid("dea"),
+        state: node.state_of("warden"),
+        run: settings.run_dir.join("warden"),
+        programs: node.beside(""),
+        stacks: Some(node.stacks()),
+        stack_aliases: [("cflinuxfs4".to_owned(), "debian12".to_owned())].into(),
+        sources: vec![node.state_of("dea"), node.beside("lifecycle")],
+        log_socket: node.agent_socket(),
+        cgroup_parent: settings.cgroup_parent.clone(),
+        id_base: settings.container_uid_base,
+        most_containers: 1_000,
+        capacity: Capacity { memory_mb: capacity::memory_mb(settings)?, disk_mb: capacity::disk_mb(settings, &node.state)? },
+        network: Network {
+            table: settings.nft_table.clone(),
+            link_prefix: settings.link_prefix.clone(),
+            subnet: settings.subnet.clone(),
+            host_address: None,
+            first_port: settings.host_ports.0,
+            last_port: settings.host_ports.1,
+            quarantine_seconds: settings.quarantine_s.into(),
+            resolvers: vec![],
+            host_services: vec![router(settings.http_port), router(settings.https_port)],
+        },
+        trust: Trust { extra: vec![node.authority.certificate()], ..Default::default() },
+        layers: Default::default(),
+    })
+}
+
+fn gorouter(node: &Node) -> anyhow::Result<::gorouter::config::Raw> {
+    use ::gorouter::config::{CertificatePair, Raw};
+    let settings = &node.settings;
+    let pair = |name: &str, domain: &str| {
+        let pair = node.authority.pair(name, &[domain.to_owned(), format!("*.{domain}")], node.uid("gorouter"))?;
+        anyhow::Ok(CertificatePair { certificate: pair.certificate, key: pair.key })
+    };
+    Ok(Raw {
+        index: 0,
+        http_listen: Some((settings.listen, settings.http_port).into()),
+        https_listen: Some((settings.listen, settings.https_port).into()),
+        status_listen: listen(node, Port::RouterStatus),
+        certificates: vec![pair("system-domain", &settings.system_domain)?, pair("apps-domain", &settings.apps_domain)?],
+        bus: bus(node, "gorouter")?,
+        agent_socket: node.agent_socket(),
+        state: node.state_of("gorouter"),
+        system_domain: settings.system_domain.clone(),
+        backend_ca: None,
+        threads: 0,
+        session_cookies: strings(&["JSESSIONID"]),
+        forwarded_proto: "trust".to_owned(),
+        limits: Default::default(),
+        timing: Default::default(),
+    })
+}
+
+fn loggregator_agent(node: &Node) -> anyhow::Result<::loggregator::config::AgentRaw> {
+    Ok(::loggregator::config::AgentRaw {
+        socket: node.agent_socket(),
+        flush_ms: 20,
+        queue_envelopes: 100_000,
+        queue_bytes: 32 << 20,
+        tags: Default::default(),
+        bus: bus(node, "loggregator_agent")?,
+    })
+}
+
+fn log_cache(node: &Node) -> anyhow::Result<::loggregator::config::LogCacheRaw> {
+    Ok(::loggregator::config::LogCacheRaw {
+        listen: listen(node, Port::LogCache),
+        advertise: None,
+        system_domain: node.settings.system_domain.clone(),
+        uaa: format!("http://{}", listen(node, Port::Uaa)),
+        issuer: Some(format!("{}/oauth/token", node.url("uaa"))),
+        cloud_controller: format!("https://{}", listen(node, Port::CloudControllerInternal)),
+        keep: Default::default(),
+        bus: bus(node, "log_cache")?,
+        tls: tls(node, "log_cache", &["log_cache"])?,
     })
 }

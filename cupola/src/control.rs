@@ -36,7 +36,8 @@ pub(crate) fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
 /// Reads what a caller asks.
 pub(crate) async fn read(stream: &mut UnixStream) -> anyhow::Result<Ask> {
     let mut line = String::new();
-    let limited = tokio::time::timeout(Duration::from_secs(5), BufReader::new(stream.take(1_024)).read_line(&mut line));
+    let mut reader = BufReader::new(stream.take(1_024));
+    let limited = tokio::time::timeout(Duration::from_secs(5), reader.read_line(&mut line));
     limited.await.context("the caller says nothing")??;
     Ok(serde_json::from_str(&line)?)
 }

@@ -5,6 +5,7 @@
 //! - `process`, `supervisor`: parts as child processes that outlive their supervisor.
 //! - `up`, `down`, `status`, `control`, `hosts`: the commands.
 
+mod capacity;
 mod certificates;
 mod configs;
 mod control;

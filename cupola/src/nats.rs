@@ -12,7 +12,7 @@ const FLOORS: [(u32, u32, u32); 2] = [(2, 12, 7), (2, 14, 0)];
 
 /// What each part may say and hear, in subjects of the server.
 ///
-/// Every part also has its own inbox. Buckets need the JetStream API of their stream and its key subjects.
+/// Every part also has its own inbox, and may answer whoever asked it. Buckets need the JetStream API of their stream and its key subjects.
 fn permissions(part: &str) -> (Vec<String>, Vec<String>) {
     let own = |list: &[&str]| list.iter().map(|subject| (*subject).to_owned()).collect::<Vec<_>>();
     let bucket = |name: &str| {
@@ -35,10 +35,10 @@ fn permissions(part: &str) -> (Vec<String>, Vec<String>) {
         }
         "health_manager" => (own(&["dea.*.start", "dea.*.stop", "dea.*.stage", "dea.locate"]), own(&["dea.advertise", "dea.heartbeat", "droplet.updated"])),
         "dea" => {
-            let said = ["router.register", "router.unregister", "router.greet", "dea.advertise", "dea.heartbeat", "_INBOX_*.>"];
+            let said = ["router.register", "router.unregister", "router.greet", "dea.advertise", "dea.heartbeat"];
             (own(&said), own(&["router.start", "dea.*.start", "dea.*.stop", "dea.*.stage", "dea.locate", "dea.update", "staging.stop"]))
         }
-        "gorouter" => (own(&["router.start", "_INBOX_*.>"]), own(&["router.register", "router.unregister", "router.greet"])),
+        "gorouter" => (own(&["router.start"]), own(&["router.register", "router.unregister", "router.greet"])),
         "loggregator_agent" => (own(&["loggregator.envelopes"]), vec![]),
         "log_cache" => (own(&["router.register", "router.unregister", "router.greet"]), own(&["router.start", "loggregator.envelopes"])),
         _ => (own(&[">"]), own(&[">"])),
@@ -62,7 +62,8 @@ pub(crate) fn configuration(node: &Node) -> anyhow::Result<String> {
         let password = node.secrets.bus_password(part)?.expose();
         writeln!(
             users,
-            "    {{ user: \"{part}\", password: \"{password}\", permissions: {{ publish: [{}], subscribe: [{}] }} }}",
+            "    {{ user: \"{part}\", password: \"{password}\", permissions: {{ publish: [{}], subscribe: [{}], \
+             allow_responses: {{ max: 2, expires: \"1m\" }} }} }}",
             quoted(publish),
             quoted(subscribe)
         )?;

@@ -56,7 +56,7 @@ impl Node {
         let names: Vec<String> = PARTS
             .iter()
             .map(|part| format!("bus-{}", part.name))
-            .chain(["bus-cupola".to_owned(), "admin".to_owned()])
+            .chain(["bus-cupola", "admin", "encryption-key"].map(str::to_owned))
             .chain(CLIENTS.iter().map(|client| format!("client-{client}")))
             .collect();
         let secrets = Secrets::open(state, &names, &mut foundation::rng())?;
@@ -129,6 +129,10 @@ impl Node {
     /// Where the DEA reaches Warden.
     pub(crate) fn warden_socket(&self) -> PathBuf {
         self.settings.run_dir.join("warden/warden.sock")
+    }
+    /// Where the stacks lie.
+    pub(crate) fn stacks(&self) -> PathBuf {
+        self.settings.stacks_dir.clone().unwrap_or_else(|| self.state.join("stacks"))
     }
     /// Where the bus is.
     pub(crate) fn bus_url(&self) -> String {

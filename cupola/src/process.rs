@@ -3,17 +3,22 @@
 use crate::files::{self, Owner};
 use anyhow::Context;
 use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
-use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
 use types::Timestamp;
 
 /// What to start, and as whom.
@@ -49,8 +54,8 @@ pub(crate) struct Note {
 /// A process that runs.
 pub(crate) struct Running {
     pub(crate) note: Note,
-    ended: AsyncFd<OwnedFd>,
-    child: Option<Child>,
+    /// How it ended, once it has.
+    ended: watch::Receiver<Option<String>>,
 }
 
 impl Program {
@@ -75,15 +80,16 @@ impl Program {
             }
         };
         files::write(&note_path(notes, self.name), &serde_json::to_vec(&note)?, Owner::root(0o600))?;
-        Ok(Running { ended: pidfd(pid)?, note, child: Some(child) })
+        Ok(Running { ended: watched(pidfd(pid)?, Some(child)), note })
     }
 
     /// The process that an earlier supervisor started, if it still runs.
     pub(crate) fn adopt(&self, notes: &Path) -> Option<Running> {
         let note: Note = serde_json::from_slice(&std::fs::read(note_path(notes, self.name)).ok()?).ok()?;
-        let ended = pidfd(note.pid).ok()?;
+        let descriptor = pidfd(note.pid).ok()?;
         // Looked at after the pidfd was taken, so that the pid cannot change hands in between.
-        (start_ticks(note.pid)? == note.start_ticks).then_some(Running { note, ended, child: None })
+        let same = start_ticks(note.pid)? == note.start_ticks;
+        same.then(|| Running { note, ended: watched(descriptor, None) })
     }
 
     fn full_argv(&self) -> Vec<String> {
@@ -108,11 +114,8 @@ impl Program {
 impl Running {
     /// Waits for its end; the exit status is known only for own children.
     pub(crate) async fn ended(&mut self) -> String {
-        let _ = self.ended.readable().await;
-        match self.child.as_mut().map(Child::wait) {
-            Some(Ok(status)) => status.to_string(),
-            _ => "ended".into(),
-        }
+        let ended = self.ended.wait_for(Option::is_some).await;
+        ended.ok().and_then(|how| how.clone()).unwrap_or_else(|| "ended".to_owned())
     }
 
     /// TERM, then KILL after `grace`; returns when it is gone.
@@ -130,10 +133,22 @@ fn note_path(notes: &Path, name: &str) -> PathBuf {
     notes.join(format!("{name}.json"))
 }
 
-fn pidfd(pid: i32) -> anyhow::Result<AsyncFd<OwnedFd>> {
+fn pidfd(pid: i32) -> anyhow::Result<OwnedFd> {
     let pid = rustix::process::Pid::from_raw(pid).context("not a pid")?;
-    let fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK)?;
-    Ok(AsyncFd::with_interest(fd, tokio::io::Interest::READABLE)?)
+    Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
+}
+
+/// A small thread that waits for the end of a process, its own child or not.
+fn watched(process: OwnedFd, child: Option<Child>) -> watch::Receiver<Option<String>> {
+    let (sender, receiver) = watch::channel(None);
+    let wait = move || {
+        let mut watched = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+        while let Err(Errno::EINTR) = poll(&mut watched, PollTimeout::NONE) {}
+        let how = child.and_then(|mut child| child.wait().ok()).map(|status| status.to_string());
+        sender.send_replace(Some(how.unwrap_or_else(|| "ended".to_owned())));
+    };
+    let _ = std::thread::Builder::new().name("wait".to_owned()).stack_size(64 << 10).spawn(wait);
+    receiver
 }
 
 /// When the process was started; `None` when it is gone or a zombie.

@@ -8,10 +8,9 @@ use std::{collections::BTreeMap, path::Path};
 
 /// `<state>/secrets.toml`.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(transparent)]
 pub(crate) struct Secrets {
-    /// Secrets by name: `admin`, `bus-<part>`, `client-<OAuth client>`.
-    #[serde(flatten)]
+    /// Secrets by name: `admin`, `bus-<part>`, `client-<OAuth client>`, `encryption-key`.
     by_name: BTreeMap<String, Secret>,
 }
 
@@ -45,9 +44,9 @@ impl Secrets {
     }
 }
 
-/// 160 random bits in hexadecimal.
+/// 256 random bits in hexadecimal.
 fn random(rng: &mut dyn rand::Rng) -> Secret {
-    let mut bytes = [0_u8; 20];
+    let mut bytes = [0_u8; 32];
     rng.fill_bytes(&mut bytes);
     Secret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
@@ -64,6 +63,6 @@ mod tests {
         let second = Secrets::open(state.path(), &names, &mut foundation::rng()).unwrap();
         assert_eq!(first.get("admin").unwrap(), second.get("admin").unwrap());
         assert_ne!(second.get("admin").unwrap(), second.bus_password("dea").unwrap());
-        assert_eq!(first.get("admin").unwrap().expose().len(), 40);
+        assert_eq!(first.get("admin").unwrap().expose().len(), 64);
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) host_ports: (u16, u16),
     /// Name of the nftables table.
     pub(crate) nft_table: String,
+    /// What the names of the containers' links on the host begin with; at most 9 characters.
+    pub(crate) link_prefix: String,
     /// Name of the cgroup under which all containers lie.
     pub(crate) cgroup_parent: String,
     /// First of the user ids that containers are mapped to.
@@ -76,6 +78,7 @@ impl Default for Settings {
             subnet: "10.254.0.0/18".into(),
             host_ports: (61_000, 64_999),
             nft_table: "cupola".into(),
+            link_prefix: "cup".into(),
             cgroup_parent: "cupola".into(),
             container_uid_base: 1_000_000_000,
             service_uid_base: 900_000,

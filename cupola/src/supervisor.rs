@@ -137,7 +137,7 @@ impl Part {
                     self.shown.send_replace(Some((running.note.pid, running.note.since)));
                     let how = tokio::select! {
                         how = running.ended() => how,
-                        _ = stopping.wait_for(|stop| *stop) => {
+                        () = requested(&mut stopping) => {
                             running.stop(self.grace).await;
                             self.shown.send_replace(None);
                             return;
@@ -159,7 +159,7 @@ impl Part {
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                _ = stopping.wait_for(|stop| *stop) => return,
+                () = requested(&mut stopping) => return,
             }
             pause = (pause * 2).min(MAX_PAUSE);
         }
@@ -188,6 +188,10 @@ impl Part {
             running.stop(self.grace).await;
         }
     }
+}
+
+async fn requested(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
 }
 
 /// Copies and truncates, because the process holds the file open for appending and must not have to care.

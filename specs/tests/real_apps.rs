@@ -140,7 +140,7 @@ fn two_apps_from_one_manifest_with_variables() {
     for (platform, cf) in clients() {
         let suffix = unique("v");
         cf.ok_in(&app("two-apps"), &["push", "--var", &format!("suffix={suffix}"), "--vars-file", "vars.yml"]);
-        for name in ["first", "second"] {
+        for name in ["front", "back"] {
             assert_eq!(platform.wait_for_status(&format!("{name}-{suffix}"), "/", 200, SOON).status, 200);
         }
     }
