@@ -1,29 +1,34 @@
 //! The one owner of the core: feeds it, carries out what it says, keeps its timers.
+//!
+//! `perform`: effects. `outbound`: what goes out in order, or until it arrives.
+
+mod outbound;
+mod perform;
 
 use crate::{
     config::{Config, Raw},
     domain::{
         container::Common,
-        core::{Core, Effect, Input, Recovery, Settings, Ticket, Told},
+        core::{Core, Input, Recovery, Settings, Ticket, Told},
     },
     edge::{
         Outside, World,
         backoff::Backoff,
         cache::{self, Cache},
-        claims, containers, health, identity, launch, stage,
+        containers, identity, launch,
     },
 };
 use bus::{Bucket, Bus, Change, Delivery, Subscription};
 use cloud_controller_client::CrashReport;
 use foundation::Shutdown;
-use futures::FutureExt;
 use messages::{
     Message,
     claims::{CLAIMS, InstanceRecord, WorkRecord},
     dea::{Answer, LOCATE, command_subject},
     hints::{RoutesUpdated, StagingStop},
-    router::{GREET, RouterStart, UNREGISTER},
+    router::RouterStart,
 };
+use outbound::Publication;
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
@@ -118,8 +123,8 @@ pub async fn start(config: Config, outside: Outside, shutdown: &Shutdown) -> Res
     let (inputs, inbox) = mpsc::channel(4_096);
     let (events, occurrences) = mpsc::channel(4_096);
     let core = Core::new(settings, identity::fence(&raw.state));
-    let publisher = publisher(world.outside.bus.clone(), shutdown);
-    let crashes = crash_reporter(world.clone(), shutdown);
+    let publisher = outbound::publisher(world.outside.bus.clone(), shutdown);
+    let crashes = outbound::crash_reporter(world.clone(), shutdown);
     let ended = CancellationToken::new();
     let mut shell = Shell {
         core,
@@ -144,7 +149,7 @@ pub async fn start(config: Config, outside: Outside, shutdown: &Shutdown) -> Res
     shell.recover().await?;
     shell.listen().await?;
     shell.spawn(containers::follow(shell.world.clone(), inputs.clone()));
-    shell.spawn(greet(shell.world.outside.bus.clone(), shell.events.clone()));
+    shell.spawn(outbound::greet(shell.world.outside.bus.clone(), shell.events.clone()));
     shutdown.spawn(shell.run());
     Ok(Dea { id, inputs })
 }
@@ -182,11 +187,6 @@ enum Verb {
     Start,
     Stop,
     Stage,
-}
-
-/// What goes to the bus in order.
-enum Publication {
-    To(&'static str, Vec<u8>),
 }
 
 struct Shell {
@@ -502,136 +502,6 @@ impl Shell {
             Err(cause) => warn!(error = &cause as &dyn std::error::Error, subject, "a message cannot be written"),
         }
     }
-
-    /// A token for what is done for this instance alone.
-    fn token(&mut self, instance: InstanceId) -> CancellationToken {
-        self.tokens.entry(instance).or_default().clone()
-    }
-
-    /// Runs `task` until its instance ends; its outcome goes back to the core.
-    fn reply(&self, task: impl Future<Output = Input> + Send + 'static) {
-        let inputs = self.inputs.clone();
-        self.spawn(task.then(async move |input| drop(inputs.send(input).await)));
-    }
-
-    fn perform(&mut self, effect: Effect) {
-        let world = self.world.clone();
-        match effect {
-            Effect::Answer(ticket, answer) => self.answer(ticket, answer),
-            Effect::RememberFence(fence) => {
-                if let Err(cause) = identity::keep_fence(&self.raw.state, fence) {
-                    warn!(error = &cause as &dyn std::error::Error, fence, "the fencing number could not be kept");
-                }
-            }
-            Effect::Claim(hold, revision) => self.reply(async move {
-                let outcome = claims::claim(&world.bucket, &hold, revision).await;
-                Input::Claimed(hold.slot.instance, outcome)
-            }),
-            Effect::Write(key, wanted, seen, absent_is_rollback) => self.reply(async move {
-                let instance = match &wanted {
-                    crate::domain::claim::Wanted::Hold(hold) => hold.slot.instance,
-                    crate::domain::claim::Wanted::Release(instance) => *instance,
-                };
-                Input::Written(instance, claims::write(&world.bucket, &key, &wanted, seen, absent_is_rollback).await)
-            }),
-            Effect::Disown(key, instance) => self.spawn(async move { claims::disown(&world.bucket, &key, instance).await }),
-            Effect::Resync => self.resync = true,
-            Effect::Fetch(slot) => {
-                let token = self.token(slot.instance);
-                let (inputs, id) = (self.inputs.clone(), slot.instance);
-                self.spawn(async move {
-                    let fetched = async move { launch::fetch(&world, &slot).await };
-                    if let Some(outcome) = token.run_until_cancelled(fetched).await {
-                        let _ = inputs.send(Input::Fetched(id, outcome)).await;
-                    }
-                });
-            }
-            Effect::Create(id, spec) => self.reply(async move { Input::Created(id, containers::create(&world, &spec).await) }),
-            Effect::Probe(id, plan) => {
-                let token = self.token(id);
-                let inputs = self.inputs.clone();
-                let (tell, mut told) = mpsc::channel(1);
-                self.spawn(async move {
-                    let forward = async {
-                        while let Some(verdict) = told.recv().await {
-                            let _ = inputs.send(Input::Probed(id, verdict)).await;
-                        }
-                    };
-                    token.run_until_cancelled(async { tokio::join!(health::check(plan, tell), forward) }).await;
-                });
-            }
-            Effect::Cancel(id) => {
-                if let Some(token) = self.tokens.remove(&id) {
-                    token.cancel();
-                }
-            }
-            Effect::Drain(id, pause) => self.reply(async move {
-                sleep(pause).await;
-                Input::Drained(id)
-            }),
-            Effect::StopContainer(id, grace) => {
-                self.reply(
-                    async move { Input::Stopped(id, containers::stop(&world, &crate::domain::claim::handle(id), grace).await) },
-                )
-            }
-            Effect::Destroy(id) => self.reply(async move {
-                containers::destroy(&world, &crate::domain::claim::handle(id)).await;
-                Input::Destroyed(id)
-            }),
-            Effect::DestroyOrphan(handle) => {
-                info!(handle, "removing a container that belongs to nothing");
-                self.spawn(async move { containers::destroy(&world, &handle).await });
-            }
-            Effect::Register(register) => self.publish(&*register),
-            Effect::Unregister(register) => self.queue(UNREGISTER, &*register),
-            Effect::Emit(envelopes) => world.emit(envelopes),
-            Effect::ReportCrash(report) => {
-                if self.crashes.try_send(*report).is_err() {
-                    warn!("too many crashes wait to be told; one is not");
-                }
-            }
-            Effect::AskRoutes(versions) => self.spawn(ask_routes(world, versions, self.inputs.clone())),
-            Effect::Tell => self.tell = true,
-            Effect::ClaimWork(build) => self.reply(async move {
-                let outcome = claims::claim_work(&world, world.settings.common.dea, build).await;
-                Input::WorkClaimed(build, outcome)
-            }),
-            Effect::RunWork(build) => self.run_work(build),
-            Effect::DoubtWork(build) => {
-                if let Some(cancel) = self.works.get(&build).map(|tokens| tokens.cancel.clone()) {
-                    self.spawn(async move {
-                        if stage::unwanted(&world, build).await {
-                            cancel.cancel();
-                        }
-                    });
-                }
-            }
-            Effect::LeaveWork(build) => match self.works.get(&build) {
-                Some(tokens) => tokens.leave.cancel(),
-                None => self.reply(async move { Input::WorkEnded(build) }),
-            },
-            Effect::AwaitEvacuation(time) => self.reply(async move {
-                sleep(time).await;
-                Input::EvacuationOver
-            }),
-        }
-    }
-
-    fn run_work(&mut self, build: BuildId) {
-        self.works.retain(|_, tokens| !tokens.cancel.is_cancelled());
-        let tokens = WorkTokens { cancel: CancellationToken::new(), leave: CancellationToken::new() };
-        let (cancel, leave) = (tokens.cancel.clone(), tokens.leave.clone());
-        self.works.insert(build, tokens);
-        let (world, inputs) = (self.world.clone(), self.inputs.clone());
-        self.spawn(async move {
-            if leave.run_until_cancelled(stage::run(&world, build, cancel.clone(), inputs.clone())).await.is_none() {
-                containers::destroy(&world, &crate::domain::staging::handle(build)).await;
-                let _ = inputs.send(Input::WorkEnded(build)).await;
-            }
-            // From here on the tokens mean nothing; the next staging clears them away.
-            cancel.cancel();
-        });
-    }
 }
 
 fn told(change: Change) -> Option<(String, Told)> {
@@ -654,78 +524,6 @@ fn sweep_works(folder: &Path, works: &[BuildId]) {
         let name = entry.file_name().to_string_lossy().into_owned();
         if !works.iter().any(|build| build.to_string() == name) {
             cache::remove(&entry.path());
-        }
-    }
-}
-
-async fn ask_routes(world: Arc<World>, versions: Vec<types::VersionId>, inputs: mpsc::Sender<Input>) {
-    for some in versions.chunks(1_000) {
-        match world.outside.controller.routes(some).await {
-            Ok(answer) => drop(inputs.send(Input::Routes(answer)).await),
-            Err(cause) => return warn!(error = &cause as &dyn std::error::Error, "no news of routes; they stay as they are"),
-        }
-    }
-}
-
-/// Asks routers for their interval, at the start and until one answers; after a reconnect they announce themselves.
-async fn greet(bus: Bus, events: mpsc::Sender<Event>) {
-    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(20));
-    loop {
-        if let Ok(router) = bus.request::<_, RouterStart>(GREET, &serde_json::json!({}), Duration::from_secs(2)).await {
-            let _ = events.send(Event::Router(router)).await;
-            return;
-        }
-        backoff.pause().await;
-    }
-}
-
-/// Publishes in order. While the bus is away nothing is kept: all of it is repeated once it is back.
-fn publisher(bus: Bus, shutdown: &Shutdown) -> mpsc::Sender<Publication> {
-    let (sender, mut queue) = mpsc::channel::<Publication>(16_384);
-    shutdown.spawn(async move {
-        let connected = bus.connected();
-        while let Some(Publication::To(subject, bytes)) = queue.recv().await {
-            if !*connected.borrow() {
-                continue;
-            }
-            match timeout(Duration::from_secs(5), bus.publish_to(subject, bytes.into())).await {
-                Ok(Ok(())) => {}
-                Ok(Err(cause)) => warn!(error = &cause as &dyn std::error::Error, subject, "not published"),
-                Err(_) => warn!(subject, "not published in time"),
-            }
-        }
-    });
-    sender
-}
-
-/// Hands crashes to the cloud controller, each until it has it.
-fn crash_reporter(world: Arc<World>, shutdown: &Shutdown) -> mpsc::Sender<CrashReport> {
-    let (sender, mut queue) = mpsc::channel::<CrashReport>(1_000);
-    let end = shutdown.clone();
-    shutdown.spawn(async move {
-        while let Some(report) = queue.recv().await {
-            tokio::select! {
-                () = report_crash(&world, &report) => {}
-                () = end.requested() => return,
-            }
-        }
-    });
-    sender
-}
-
-async fn report_crash(world: &World, report: &CrashReport) {
-    use cloud_controller_client::Error;
-    let mut backoff = Backoff::peers();
-    loop {
-        match world.outside.controller.crashed(report).await {
-            Ok(()) | Err(Error::NotFound(_)) => return,
-            Err(cause @ Error::Unavailable(..)) => {
-                warn!(error = &cause as &dyn std::error::Error, instance.id = %report.instance, "a crash could not be told; trying again");
-                backoff.pause().await;
-            }
-            Err(cause) => {
-                return warn!(error = &cause as &dyn std::error::Error, instance.id = %report.instance, "a crash report is refused");
-            }
         }
     }
 }
