@@ -59,7 +59,8 @@ fn main() {
 
     let from = Instant::now();
     for n in 0..1_000.min(apps) {
-        let effects = core.handle(Input::Claims(ClaimsChange::Instance(Box::new(record(n, 0, InstanceState::Crashed, now)), 2)), now);
+        let effects =
+            core.handle(Input::Claims(ClaimsChange::Instance(Box::new(record(n, 0, InstanceState::Crashed, now)), 2)), now);
         for effect in effects {
             if let Effect::Start { dea, start } = effect {
                 let slot = (start.version, start.index);

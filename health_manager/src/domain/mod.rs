@@ -608,6 +608,9 @@ impl Core {
     }
 
     fn may_stop_orphan(&self, orphan: &Orphan, now: Timestamp) -> bool {
+        if !orphan.live {
+            return false;
+        }
         match self.processes.get(&orphan.process) {
             Some(process) if process.is_known() => {
                 // An instance of an empty slot that is wanted may yet be claimed again by its DEA.
