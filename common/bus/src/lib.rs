@@ -58,7 +58,7 @@ pub struct Bus(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    Nats(nats::Nats),
+    Nats(Box<nats::Nats>),
     Memory(Arc<memory::Memory>),
 }
 
@@ -109,7 +109,7 @@ impl Bus {
     /// # Errors
     /// [`Error::Unavailable`] for settings that can never work (an unreadable authority file).
     pub async fn connect(settings: &Settings) -> Result<Self> {
-        Ok(Self(Kind::Nats(nats::Nats::connect(settings).await?)))
+        Ok(Self(Kind::Nats(Box::new(nats::Nats::connect(settings).await?))))
     }
 
     /// A bus of its own inside this process, for tests.
@@ -180,7 +180,7 @@ impl Bus {
     /// Opens a bucket that exists (in memory: makes it).
     pub async fn bucket(&self, name: &str) -> Result<Bucket> {
         match &self.0 {
-            Kind::Nats(nats) => nats.bucket(name).await.map(|b| Bucket(BucketKind::Nats(b))),
+            Kind::Nats(nats) => nats.bucket(name).await.map(|b| Bucket(BucketKind::Nats(Box::new(b)))),
             Kind::Memory(memory) => Ok(Bucket(BucketKind::Memory(memory.bucket(name)))),
         }
     }
@@ -204,7 +204,7 @@ pub struct Bucket(BucketKind);
 
 #[derive(Clone)]
 enum BucketKind {
-    Nats(nats::NatsBucket),
+    Nats(Box<nats::NatsBucket>),
     Memory(memory::MemoryBucket),
 }
 
