@@ -14,12 +14,11 @@ use tokio::{
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Checks one instance until a verdict ends it; hands verdicts to `tell`.
-pub async fn check(plan: ProbePlan, tell: mpsc::Sender<Verdict>) {
+/// Checks one instance until a verdict ends it; hands verdicts to `tell`. `client` is that of [`http_client`].
+pub async fn check(plan: ProbePlan, client: Option<reqwest::Client>, tell: mpsc::Sender<Verdict>) {
     let startup = seconds(plan.check.timeout_s, 60);
     let interval = seconds(plan.check.interval_s, 30);
     let limit = seconds(plan.check.invocation_timeout_s, 1);
-    let client = http_client();
     if !plan.running {
         let verdict = start_up(&plan, &client, startup, limit).await;
         let healthy = verdict == Verdict::Healthy;
@@ -85,8 +84,9 @@ async fn tcp(address: SocketAddrV4, limit: Duration) -> Result<(), String> {
     Err(format!("Failed to make TCP connection to {address}: {cause}"))
 }
 
-/// A client that asks the instance and nobody else: no proxy, no redirects.
-fn http_client() -> Option<reqwest::Client> {
+/// A client that asks the instance and nobody else: no proxy, no redirects. Absent where this process cannot have one; then
+/// `http` checks only look whether the port is open.
+pub fn http_client() -> Option<reqwest::Client> {
     reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).pool_max_idle_per_host(0).build().ok()
 }
 
@@ -122,7 +122,7 @@ mod tests {
     async fn first_verdict(plan: ProbePlan) -> Verdict {
         foundation::tls::install_crypto();
         let (tell, mut told) = mpsc::channel(1);
-        let task = tokio::spawn(check(plan, tell));
+        let task = tokio::spawn(check(plan, http_client(), tell));
         let verdict = told.recv().await.unwrap();
         task.abort();
         verdict

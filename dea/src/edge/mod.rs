@@ -61,6 +61,8 @@ pub struct World {
     pub buildpacks: cache::Cache,
     /// Folders of stagings under way.
     pub works: PathBuf,
+    /// Asks instances how they are.
+    pub probes: Option<reqwest::Client>,
     /// Bounds downloads at once.
     pub downloads: Semaphore,
     /// Bounds creations and removals at once.

@@ -15,7 +15,7 @@ use crate::{
         Outside, World,
         backoff::Backoff,
         cache::{self, Cache},
-        containers, identity, launch,
+        containers, health, identity, launch,
     },
 };
 use bus::{Bucket, Bus, Change, Delivery, Subscription};
@@ -115,6 +115,7 @@ pub async fn start(config: Config, outside: Outside, shutdown: &Shutdown) -> Res
         droplets,
         buildpacks,
         works,
+        probes: health::http_client(),
         downloads: Semaphore::new(DOWNLOADS),
         creations: Semaphore::new(CREATIONS),
         layers: RwLock::new(()),

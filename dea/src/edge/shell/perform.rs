@@ -65,6 +65,7 @@ impl Shell {
             Effect::Probe(id, plan) => {
                 let token = self.token(id);
                 let inputs = self.inputs.clone();
+                let probes = world.probes.clone();
                 let (tell, mut told) = mpsc::channel(1);
                 self.spawn(async move {
                     let forward = async {
@@ -72,7 +73,7 @@ impl Shell {
                             let _ = inputs.send(Input::Probed(id, verdict)).await;
                         }
                     };
-                    token.run_until_cancelled(async { tokio::join!(health::check(plan, tell), forward) }).await;
+                    token.run_until_cancelled(async { tokio::join!(health::check(plan, probes, tell), forward) }).await;
                 });
             }
             Effect::Cancel(id) => {
