@@ -6,7 +6,7 @@
 //!
 //! - [`domain`]: the rules, `(state, input, now) -> effects`.
 //! - [`shell`]: feeds the rules from bus, bucket and feed, and carries out what they say.
-//! - [`mod@config`]: settings.
+//! - [`mod@config`]: the settings and their check.
 //!
 //! It deliberately knows nothing of containers, droplets, environments or routes: a command carries ids and sizes.
 

@@ -1,5 +1,7 @@
 //! The whole service, with a fake feed and fake DEAs: over a bus in memory, and over a real server.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use bus::{Bucket, Bus};
 use cloud_controller_client::{Desired, DesiredBuild, DesiredChange, DesiredPage, DesiredProcess, Error, StagingResult};
 use foundation::Shutdown;
