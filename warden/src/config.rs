@@ -244,9 +244,7 @@ impl Config {
                 problems.push(Problem { key, why: why.to_owned() });
             }
         };
-        for (key, path) in
-            [("socket", &raw.socket), ("state", &raw.state), ("run", &raw.run), ("programs", &raw.programs)]
-        {
+        for (key, path) in [("socket", &raw.socket), ("state", &raw.state), ("run", &raw.run), ("programs", &raw.programs)] {
             wrong(key, !path.is_absolute(), "the path is not absolute");
         }
         wrong("run", raw.run.as_os_str().len() > 80, "the path is too long for sockets below it");
@@ -256,8 +254,16 @@ impl Config {
         wrong("capacity.disk_mb", raw.capacity.disk_mb == 0, "nothing could ever be promised");
         wrong("id_base", raw.id_base < ID_RANGE, "it overlaps with the host's own ids");
         wrong("network.table", !is_word(&raw.network.table, 32), "it is not a word of letters, digits, `-` and `_`");
-        wrong("network.link_prefix", !is_word(&raw.network.link_prefix, 9), "it is not a word of at most 9 letters, digits, `-` and `_`");
-        wrong("network.first_port", raw.network.first_port == 0 || raw.network.first_port > raw.network.last_port, "the range of ports is empty");
+        wrong(
+            "network.link_prefix",
+            !is_word(&raw.network.link_prefix, 9),
+            "it is not a word of at most 9 letters, digits, `-` and `_`",
+        );
+        wrong(
+            "network.first_port",
+            raw.network.first_port == 0 || raw.network.first_port > raw.network.last_port,
+            "the range of ports is empty",
+        );
         let subnet = Subnet::parse(&raw.network.subnet);
         wrong("network.subnet", subnet.is_none(), "it is not a network like `10.254.0.0/18`, of 8 to 30 bits");
         // The first range of ids unpacks layers.

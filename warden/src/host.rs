@@ -194,7 +194,9 @@ impl Host {
             .filter_map(|entry| entry.file_name().into_string().ok())
             .collect();
         let aliases = &self.0.config.raw.stack_aliases;
-        stacks.extend(aliases.iter().filter(|(_, target)| stacks.contains(target)).map(|(alias, _)| alias.clone()).collect::<Vec<_>>());
+        stacks.extend(
+            aliases.iter().filter(|(_, target)| stacks.contains(target)).map(|(alias, _)| alias.clone()).collect::<Vec<_>>(),
+        );
         stacks.sort();
         Response::Capacity { memory_bytes: capacity.memory_mb << 20, disk_bytes: capacity.disk_mb << 20, stacks }
     }
@@ -295,9 +297,7 @@ impl Host {
             let state = host.state();
             !state.containers.get(handle).is_some_and(|there| matches!(there.phase, Phase::Coming | Phase::Going))
         };
-        let waited = tokio::time::timeout(PATIENCE, async {
-            while !settled(self) && changes.changed().await.is_ok() {}
-        });
+        let waited = tokio::time::timeout(PATIENCE, async { while !settled(self) && changes.changed().await.is_ok() {} });
         match waited.await {
             Ok(()) => Ok(()),
             Err(_) => Err(Error::Conflict(format!("the former container `{handle}` is still being taken away"))),
@@ -373,7 +373,9 @@ impl Host {
             let mut metrics = self.0.cgroups.metrics(&handle);
             let socket = self.socket(there.record.slot);
             let usage = Shim::ask(&socket, &ShimRequest::Usage, &[]);
-            if let Ok(Ok(ShimResponse::Usage { disk_bytes, log_bytes })) = tokio::time::timeout(Duration::from_secs(2), usage).await {
+            if let Ok(Ok(ShimResponse::Usage { disk_bytes, log_bytes })) =
+                tokio::time::timeout(Duration::from_secs(2), usage).await
+            {
                 metrics.disk_bytes = disk_bytes;
                 metrics.log_bytes = log_bytes;
             }
@@ -393,8 +395,9 @@ impl Host {
         let mut process = process;
         validate::replace_in(&mut process.env, there.record.address, self.0.host_address, &there.record.ports);
         let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-        let mut shim =
-            Shim::connect(&self.socket(there.record.slot)).await.map_err(|_| Error::NotFound(format!("a running container {handle}")))?;
+        let mut shim = Shim::connect(&self.socket(there.record.slot))
+            .await
+            .map_err(|_| Error::NotFound(format!("a running container {handle}")))?;
         shim.send(&ShimRequest::Exec(process), &borrowed).await.map_err(Error::at("reaching the shim"))?;
         drop(descriptors);
         match shim.receive().await {
@@ -439,9 +442,10 @@ impl Host {
     pub(crate) fn events(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
         let state = self.state();
         let receiver = self.0.events.subscribe();
-        let ended = state.containers.iter().filter_map(|(handle, there)| {
-            Some(Event::Exited { handle: handle.clone(), exit: there.phase.exit()? })
-        });
+        let ended = state
+            .containers
+            .iter()
+            .filter_map(|(handle, there)| Some(Event::Exited { handle: handle.clone(), exit: there.phase.exit()? }));
         (ended.collect(), receiver)
     }
 }

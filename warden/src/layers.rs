@@ -110,7 +110,8 @@ async fn remove_folder(path: &Path) -> io::Result<()> {
 
 fn check_name(name: &str) -> Result<()> {
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    let good = (1..=128).contains(&name.len()) && name.bytes().all(fits) && !name.starts_with('.') && !name.ends_with(".unpacking");
+    let good =
+        (1..=128).contains(&name.len()) && name.bytes().all(fits) && !name.starts_with('.') && !name.ends_with(".unpacking");
     if good { Ok(()) } else { Err(Error::Invalid(format!("{name:?} is no name for a layer"))) }
 }
 

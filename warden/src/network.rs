@@ -60,7 +60,9 @@ impl Network {
     async fn index(&self, name: &str) -> std::result::Result<Option<u32>, rtnetlink::Error> {
         match self.links.link().get().match_name(name.to_owned()).execute().try_next().await {
             Ok(found) => Ok(found.map(|link| link.header.index)),
-            Err(rtnetlink::Error::NetlinkError(e)) if e.to_io().raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => {
+            Err(rtnetlink::Error::NetlinkError(e))
+                if e.to_io().raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) =>
+            {
                 Ok(None)
             }
             Err(e) => Err(e),
@@ -98,7 +100,9 @@ impl Network {
         let Some(index) = self.index(name).await.map_err(Error::at("finding a link"))? else { return Ok(()) };
         match self.links.link().del(index).execute().await {
             // Gone by itself meanwhile, with its other end.
-            Err(rtnetlink::Error::NetlinkError(e)) if e.to_io().raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => {
+            Err(rtnetlink::Error::NetlinkError(e))
+                if e.to_io().raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) =>
+            {
                 Ok(())
             }
             other => other.map_err(Error::at("removing a link")),

@@ -37,9 +37,8 @@ impl Programs {
     pub(crate) fn load(folder: &Path) -> Result<Self> {
         let load = |name: &str| {
             let path = folder.join(name);
-            sealed_copy(&path).map_err(|e| {
-                Error::at("copying the programs")(io::Error::other(format!("{}: {e}", path.display())))
-            })
+            sealed_copy(&path)
+                .map_err(|e| Error::at("copying the programs")(io::Error::other(format!("{}: {e}", path.display()))))
         };
         Ok(Self { shim: load("warden_shim")?, keeper: load("warden_keeper")?, init: load("warden_init")? })
     }
@@ -74,9 +73,7 @@ impl Programs {
         };
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(Ok(Some((Launched::Running, _)))) => Ok(()),
-            Ok(Ok(Some((Launched::Failed { kind, message }, _)))) => {
-                Err(Error::from_shim("making the container", kind, message))
-            }
+            Ok(Ok(Some((Launched::Failed { kind, message }, _)))) => Err(Error::from_shim("making the container", kind, message)),
             Ok(Ok(None)) => Err(Error::Internal("making the container", died(&launch.folder).into())),
             Ok(Err(e)) => Err(Error::at("making the container")(e)),
             Err(_) => Err(Error::Internal("making the container", "no answer in time".into())),

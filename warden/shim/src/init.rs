@@ -131,9 +131,8 @@ struct Prepared {
 }
 
 fn prepare(spawn: &Spawn) -> Option<Prepared> {
-    let texts = |texts: &[String]| -> Option<Vec<CString>> {
-        texts.iter().map(|text| CString::new(text.as_bytes()).ok()).collect()
-    };
+    let texts =
+        |texts: &[String]| -> Option<Vec<CString>> { texts.iter().map(|text| CString::new(text.as_bytes()).ok()).collect() };
     let program = spawn.argv.first()?;
     Some(Prepared {
         programs: candidates(program, &spawn.env),
@@ -231,7 +230,6 @@ fn prepare_child(user: u32, descriptors: [&OwnedFd; 3]) -> Result<(), Errno> {
     nix::unistd::setresgid(gid, gid, gid)?;
     nix::unistd::setresuid(uid, uid, uid)
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -109,7 +109,8 @@ fn ticks() -> u64 {
 pub fn run(setup: Setup, inherited: Inherited) -> io::Result<()> {
     let _ = rustix::thread::set_name(c"warden_keeper");
     let mut daemon = UnixStream::from(inherited.daemon);
-    let launched = Keeper::start(setup, inherited.init, inherited.listener, inherited.upper, inherited.oom_count, inherited.oom_event);
+    let launched =
+        Keeper::start(setup, inherited.init, inherited.listener, inherited.upper, inherited.oom_count, inherited.oom_event);
     match launched {
         Ok(mut keeper) => {
             // A daemon that is gone meanwhile finds the container again by its socket.
@@ -132,7 +133,13 @@ struct Refusal {
 
 impl From<io::Error> for Refusal {
     fn from(e: io::Error) -> Self {
-        Self { kind: ErrorKind::Internal, message: e.to_string() }
+        match e.kind() {
+            // Init's end of the socket is closed.
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                Self { kind: ErrorKind::NotFound, message: "a running container".into() }
+            }
+            _ => Self { kind: ErrorKind::Internal, message: e.to_string() },
+        }
     }
 }
 

@@ -163,8 +163,7 @@ impl Sender {
             Verdict::Pass => self.push(kind, line, now),
             Verdict::PassWithNotice => {
                 self.push(kind, line, now);
-                let notice =
-                    format!("app instance exceeded log rate limit ({} bytes/sec)", self.limiter.bytes_per_second);
+                let notice = format!("app instance exceeded log rate limit ({} bytes/sec)", self.limiter.bytes_per_second);
                 self.push(LogType::Out, notice.as_bytes(), now);
             }
         }
@@ -267,7 +266,10 @@ mod tests {
 
     #[test]
     fn lines_end_at_either_mark_and_empty_ones_are_dropped() {
-        assert_eq!(split(&[b"one\r\ntwo\n\n", b"thr", b"ee\r", b"rest"]), [b"one".to_vec(), b"two".to_vec(), b"three".to_vec(), b"rest".to_vec()]);
+        assert_eq!(
+            split(&[b"one\r\ntwo\n\n", b"thr", b"ee\r", b"rest"]),
+            [b"one".to_vec(), b"two".to_vec(), b"three".to_vec(), b"rest".to_vec()]
+        );
     }
 
     #[test]

@@ -119,13 +119,12 @@ impl Channel {
         let mut chunk = [0; 16 << 10];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let got =
-            match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut chunk)], &mut control, RecvFlags::CMSG_CLOEXEC) {
-                Ok(got) => got.bytes,
-                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(true),
-                Err(rustix::io::Errno::CONNRESET) => return Ok(false),
-                Err(e) => return Err(e.into()),
-            };
+        let got = match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut chunk)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Ok(got) => got.bytes,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(true),
+            Err(rustix::io::Errno::CONNRESET) => return Ok(false),
+            Err(e) => return Err(e.into()),
+        };
         for part in control.drain() {
             if let RecvAncillaryMessage::ScmRights(received) = part {
                 self.descriptors.extend(received);
@@ -289,11 +288,7 @@ fn read_order(body: &[u8]) -> Option<Order> {
             argv: body.texts()?,
             env: body.texts()?,
         })),
-        2 => Some(Order::Signal {
-            id: body.number()?,
-            signal: body.number()?.cast_signed(),
-            group: body.number()? != 0,
-        }),
+        2 => Some(Order::Signal { id: body.number()?, signal: body.number()?.cast_signed(), group: body.number()? != 0 }),
         _ => None,
     }
 }

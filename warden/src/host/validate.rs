@@ -65,7 +65,9 @@ fn limits(limits: &Limits) -> Result<()> {
     if limits.nofile < 16 || limits.nofile > 1 << 20 {
         return invalid(format!("a limit of {} open files", limits.nofile));
     }
-    if !(2..=262_144).contains(&limits.cpu_shares) || limits.cpu_quota_millis.is_some_and(|quota| !(10..=1_000_000).contains(&quota)) {
+    if !(2..=262_144).contains(&limits.cpu_shares)
+        || limits.cpu_quota_millis.is_some_and(|quota| !(10..=1_000_000).contains(&quota))
+    {
         return invalid("a CPU weight outside 2 to 262144, or a ceiling below a hundredth of a core");
     }
     if limits.log_bytes_per_second < -1 {

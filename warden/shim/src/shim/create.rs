@@ -237,26 +237,14 @@ fn watch_memory(launch: &Launch, unified: bool) -> io::Result<Memory> {
     Ok(Memory { count, event })
 }
 
-fn become_keeper(
-    setup: &Setup,
-    programs: &Programs,
-    init: &OwnedFd,
-    upper: &OwnedFd,
-    memory: &Memory,
-) -> io::Result<Infallible> {
+fn become_keeper(setup: &Setup, programs: &Programs, init: &OwnedFd, upper: &OwnedFd, memory: &Memory) -> io::Result<Infallible> {
     // Last of all to be killed if the host runs out of memory; children made so far do not inherit it.
     let _ = fs::write("/proc/self/oom_score_adj", "-999");
     let mut file = File::from(memfd_create("setup", MemfdFlags::CLOEXEC)?);
     file.write_all(&serde_json::to_vec(setup)?)?;
     file.rewind()?;
-    let descriptors = [
-        file.as_fd(),
-        init.as_fd(),
-        programs.listener.as_fd(),
-        upper.as_fd(),
-        memory.count.as_fd(),
-        memory.event.as_fd(),
-    ];
+    let descriptors =
+        [file.as_fd(), init.as_fd(), programs.listener.as_fd(), upper.as_fd(), memory.count.as_fd(), memory.event.as_fd()];
     let program = kernel::number_descriptors(inherited::SETUP, &descriptors, programs.keeper.as_fd())?;
     Err(kernel::run_program(program, &[c"warden_keeper"]))
 }

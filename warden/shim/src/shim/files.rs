@@ -1,8 +1,6 @@
 //! Writing into a root file system that a tenant has filled: every path is resolved inside it, whatever links it has.
 
-use rustix::fs::{
-    Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, mkdirat, openat2,
-};
+use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, mkdirat, openat2};
 use std::{
     fs::File,
     io::{self, Write},

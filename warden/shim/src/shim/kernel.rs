@@ -199,11 +199,7 @@ pub(crate) fn run_program(program: RawFd, argv: &[&CStr]) -> io::Error {
 
 /// Gives descriptors the numbers from `first` on, marked to survive the next program, and everything above them marked to be closed
 /// by it. Returns where `program` is then.
-pub(crate) fn number_descriptors(
-    first: RawFd,
-    descriptors: &[BorrowedFd<'_>],
-    program: BorrowedFd<'_>,
-) -> io::Result<RawFd> {
+pub(crate) fn number_descriptors(first: RawFd, descriptors: &[BorrowedFd<'_>], program: BorrowedFd<'_>) -> io::Result<RawFd> {
     let end = first + RawFd::try_from(descriptors.len()).map_err(io::Error::other)?;
     let program = copy_above(program, end)?.into_raw_fd();
     // First out of the way of each other, then to their places.

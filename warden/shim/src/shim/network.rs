@@ -2,9 +2,7 @@
 //!
 //! Both ends have known link addresses and permanent neighbour entries: nobody asks, so nobody can give a false answer.
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage, AddressScope},
@@ -42,9 +40,8 @@ pub(crate) fn connect(launch: &Launch, init: i32) -> io::Result<()> {
     let host = socket()?;
     request(&host, vec![veth(launch, &theirs)])?;
     let index = if_nametoindex(launch.link.as_str())?;
-    let setting = |family: &str, name: &str, value: &str| {
-        fs::write(format!("/proc/sys/net/{family}/conf/{}/{name}", launch.link), value)
-    };
+    let setting =
+        |family: &str, name: &str, value: &str| fs::write(format!("/proc/sys/net/{family}/conf/{}/{name}", launch.link), value);
     // So that the host reaches its containers under 127.0.0.1 too; the rules drop what containers send to 127.0.0.0/8.
     setting("ipv4", "route_localnet", "1")?;
     if let Err(e) = setting("ipv6", "disable_ipv6", "1") {
@@ -53,10 +50,10 @@ pub(crate) fn connect(launch: &Launch, init: i32) -> io::Result<()> {
         }
     }
     let there = container_end(launch.address);
-    request(&host, vec![
-        neighbour(index, launch.address, there),
-        route(index, Some(launch.address), None, Some(launch.gateway)),
-    ])?;
+    request(
+        &host,
+        vec![neighbour(index, launch.address, there), route(index, Some(launch.address), None, Some(launch.gateway))],
+    )?;
     setns(&theirs, CloneFlags::CLONE_NEWNET)?;
     let inside = configure_inside(launch);
     setns(&ours, CloneFlags::CLONE_NEWNET)?;
@@ -80,14 +77,17 @@ fn configure_inside(launch: &Launch) -> io::Result<()> {
     address.header.index = eth;
     let own = IpAddr::V4(launch.address);
     address.attributes = vec![AddressAttribute::Local(own), AddressAttribute::Address(own)];
-    request(&inside, vec![
-        up(lo),
-        up(eth),
-        RouteNetlinkMessage::NewAddress(address),
-        neighbour(eth, launch.gateway, HOST_END),
-        route(eth, Some(launch.gateway), None, None),
-        route(eth, None, Some(launch.gateway), None),
-    ])
+    request(
+        &inside,
+        vec![
+            up(lo),
+            up(eth),
+            RouteNetlinkMessage::NewAddress(address),
+            neighbour(eth, launch.gateway, HOST_END),
+            route(eth, Some(launch.gateway), None, None),
+            route(eth, None, Some(launch.gateway), None),
+        ],
+    )
 }
 
 fn veth(launch: &Launch, theirs: &File) -> RouteNetlinkMessage {
@@ -167,8 +167,8 @@ fn request(socket: &Socket, messages: Vec<RouteNetlinkMessage>) -> io::Result<()
         let (answer, _) = socket.recv_from_full()?;
         let mut at = 0;
         while at < answer.len() {
-            let packet = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer[at..])
-                .map_err(|e| io::Error::other(e.to_string()))?;
+            let packet =
+                NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer[at..]).map_err(|e| io::Error::other(e.to_string()))?;
             if let NetlinkPayload::Error(error) = &packet.payload {
                 if error.code.is_some() {
                     return Err(error.to_io());

@@ -5,16 +5,8 @@ use serde_json::{Value, json};
 use warden_client::shim::{ID_RANGE, Launch};
 
 /// What root inside may do, beyond owning its files. `vcap` has none of it.
-const CAPABILITIES: [&str; 8] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SETGID",
-    "CAP_SETUID",
-];
+const CAPABILITIES: [&str; 8] =
+    ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_NET_BIND_SERVICE", "CAP_SETGID", "CAP_SETUID"];
 
 /// Kernel files that tell about the host or other tenants.
 const MASKED: [&str; 17] = [
@@ -136,11 +128,8 @@ fn resources(launch: &Launch, unified: bool) -> Value {
 
 /// The default profile, without 32-bit calls and with few socket families.
 fn seccomp() -> Value {
-    let names: Vec<&str> = include_str!("seccomp.txt")
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .flat_map(str::split_whitespace)
-        .collect();
+    let names: Vec<&str> =
+        include_str!("seccomp.txt").lines().filter(|line| !line.starts_with('#')).flat_map(str::split_whitespace).collect();
     let mut rules = vec![json!({"names": names, "action": "SCMP_ACT_ALLOW"})];
     let equal = |index: u32, value: u64| json!({"index": index, "value": value, "op": "SCMP_CMP_EQ"});
     for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
@@ -152,9 +141,11 @@ fn seccomp() -> Value {
     for persona in [0, 0x8, 0x2_0000, 0x2_0008, 0xFFFF_FFFF] {
         rules.push(json!({"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [equal(0, persona)]}));
     }
-    // No new namespaces. `clone3` hides its flags behind a pointer: told that there is no such call, libraries fall back to `clone`.
-    let no_namespaces = json!({"index": 0, "value": 0x7E02_0000u32, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"});
+    // No new namespaces. `libcontainer` 0.7 takes the mask of a masked comparison from `valueTwo` and the result from `value`, the other
+    // way round than the specification and other runtimes; with their order every `clone` would be allowed.
+    let no_namespaces = json!({"index": 0, "value": 0, "valueTwo": 0x7E02_0000u32, "op": "SCMP_CMP_MASKED_EQ"});
     rules.push(json!({"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [no_namespaces]}));
+    // `clone3` hides its flags behind a pointer: told that there is no such call, libraries fall back to `clone`.
     rules.push(json!({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": libc::ENOSYS}));
     json!({
         "defaultAction": "SCMP_ACT_ERRNO",
@@ -177,10 +168,36 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), all);
         let closed = [
-            "socket", "clone", "clone3", "bpf", "io_uring_setup", "userfaultfd", "perf_event_open", "open_by_handle_at",
-            "kexec_load", "init_module", "quotactl", "swapon", "syslog", "settimeofday", "reboot", "acct", "mount", "umount2",
-            "pivot_root", "chroot", "fsopen", "open_tree", "move_mount", "mount_setattr", "unshare", "setns", "keyctl", "add_key",
-            "request_key", "personality",
+            "socket",
+            "clone",
+            "clone3",
+            "bpf",
+            "io_uring_setup",
+            "userfaultfd",
+            "perf_event_open",
+            "open_by_handle_at",
+            "kexec_load",
+            "init_module",
+            "quotactl",
+            "swapon",
+            "syslog",
+            "settimeofday",
+            "reboot",
+            "acct",
+            "mount",
+            "umount2",
+            "pivot_root",
+            "chroot",
+            "fsopen",
+            "open_tree",
+            "move_mount",
+            "mount_setattr",
+            "unshare",
+            "setns",
+            "keyctl",
+            "add_key",
+            "request_key",
+            "personality",
         ];
         for call in closed {
             assert!(!names.contains(&call), "{call}");

@@ -67,14 +67,7 @@ pub(crate) fn prepare(launch: &Launch) -> Result<Rootfs, Failure> {
     let binds = binds(launch)?;
     let cgroups = cgroup_views(launch).map_err(at("preparing cgroups"))?;
     enter_scratch().map_err(at("entering the scratch folder"))?;
-    Ok(Rootfs {
-        root: "/merged".into(),
-        bundle: "/bundle".into(),
-        state: "/state".into(),
-        cgroups,
-        binds,
-        upper,
-    })
+    Ok(Rootfs { root: "/merged".into(), bundle: "/bundle".into(), state: "/state".into(), cgroups, binds, upper })
 }
 
 /// Makes the scratch folder the root. What follows runs as a user of the container, who may not pass through the host's folders; and
@@ -171,15 +164,13 @@ fn write_files(launch: &Launch, root: &File) -> Result<(), Failure> {
     let hosts = format!("127.0.0.1 localhost\n::1 localhost\n{} {host}\n", launch.address);
     let system = [("/etc/hosts", hosts), ("/etc/hostname", format!("{host}\n"))];
     for (path, content) in &system {
-        let file =
-            NewFile { path: Path::new(path), mode: 0o644, owner: launch.id_base, content: content.as_bytes() };
+        let file = NewFile { path: Path::new(path), mode: 0o644, owner: launch.id_base, content: content.as_bytes() };
         files::write(root.as_fd(), &file, launch.id_base).map_err(at("writing host names"))?;
     }
     let user = if launch.spec.process.user == "root" { 0 } else { VCAP };
     for wanted in &launch.spec.files {
         let owner = launch.id_base + if wanted.user_owned { user } else { 0 };
-        let file =
-            NewFile { path: &wanted.path, mode: wanted.mode, owner, content: wanted.content.as_bytes() };
+        let file = NewFile { path: &wanted.path, mode: wanted.mode, owner, content: wanted.content.as_bytes() };
         files::write(root.as_fd(), &file, owner)
             .map_err(|e| Failure::invalid(format!("cannot write {}: {e}", wanted.path.display())))?;
     }

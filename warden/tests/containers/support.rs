@@ -1,5 +1,4 @@
 //! A daemon of its own for each test file: own folders, subnet, rules, cgroup, ids. Needs root, the static programs and the small stack.
-#![expect(dead_code, reason = "each test file uses its own part")]
 
 use foundation::{Shutdown, SystemClock};
 use std::{
@@ -22,7 +21,12 @@ pub(crate) fn missing() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("not root".into());
     }
-    let needed = [programs().join("warden_shim"), programs().join("warden_keeper"), programs().join("warden_init"), stacks().join("test/rootfs")];
+    let needed = [
+        programs().join("warden_shim"),
+        programs().join("warden_keeper"),
+        programs().join("warden_init"),
+        stacks().join("test/rootfs"),
+    ];
     let absent = needed.iter().find(|path| !path.exists())?;
     Some(format!("{} is missing: run `bin/build-static` and `bin/stack --minimal --name test target/stacks`", absent.display()))
 }
@@ -31,7 +35,7 @@ pub(crate) fn missing() -> Option<String> {
 #[macro_export]
 macro_rules! need_containers {
     () => {
-        if let Some(why) = support::missing() {
+        if let Some(why) = $crate::support::missing() {
             eprintln!("SKIPPED: {why}");
             return;
         }
@@ -172,11 +176,8 @@ impl World {
     pub(crate) async fn exec_as(&self, handle: &str, user: &str, argv: &[&str]) -> (i32, String) {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let writer = OwnedFd::from(writer);
-        let streams = Streams {
-            stdin: fs::File::open("/dev/null").unwrap().into(),
-            stdout: writer.try_clone().unwrap(),
-            stderr: writer,
-        };
+        let streams =
+            Streams { stdin: fs::File::open("/dev/null").unwrap().into(), stdout: writer.try_clone().unwrap(), stderr: writer };
         let reading = tokio::task::spawn_blocking(move || {
             let mut text = vec![];
             reader.read_to_end(&mut text).unwrap();
@@ -275,7 +276,11 @@ pub(crate) fn remains(raw: &Raw) -> Vec<String> {
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let cgroup = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
         if cgroup.contains(&format!("/{}/", raw.cgroup_parent)) {
-            found.push(format!("process {:?} {}", entry.file_name(), fs::read_to_string(entry.path().join("comm")).unwrap_or_default()));
+            found.push(format!(
+                "process {:?} {}",
+                entry.file_name(),
+                fs::read_to_string(entry.path().join("comm")).unwrap_or_default()
+            ));
         }
     }
     for (what, text, word) in [

@@ -1,9 +1,10 @@
 //! Containers from their making to their end.
 
-mod support;
-
+use crate::{
+    need_containers,
+    support::{World, process, shell, spec, until},
+};
 use std::{collections::BTreeMap, fs, time::Duration};
-use support::{World, process, shell, spec, until};
 use warden_client::{Error, ErrorKind, Event, InjectedFile};
 
 fn kind<T: std::fmt::Debug>(result: Result<T, Error>) -> Option<ErrorKind> {
@@ -57,8 +58,9 @@ async fn asking_twice_for_the_same_container_makes_one_and_another_spec_is_a_con
 async fn the_environment_is_exactly_what_was_asked_with_placeholders_filled_in() {
     need_containers!();
     let world = World::start().await;
-    let mut asked = shell("env", "tr '\\0' '\\n' </proc/self/environ >&2; id -u >&2; pwd >&2");
-    asked.process.env = vec!["PATH=/bin".into(), "IP=@CONTAINER_IP@".into(), "PORT=@HOST_PORT_8080@".into(), "HOST=@HOST_IP@".into()];
+    let mut asked = shell("env", "cat /proc/$$/environ | tr '\\0' '\\n' >&2; id -u >&2; pwd >&2");
+    asked.process.env =
+        vec!["PATH=/bin".into(), "IP=@CONTAINER_IP@".into(), "PORT=@HOST_PORT_8080@".into(), "HOST=@HOST_IP@".into()];
     asked.ports = vec![8080];
     let info = world.create(&asked).await;
     let exit = world.ended("env").await;
