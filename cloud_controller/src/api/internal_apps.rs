@@ -9,16 +9,20 @@ use actix_web::{
     HttpResponse, get, post, put,
     web::{Data, Json, Path, Payload, ServiceConfig},
 };
-use cloud_controller_client::{CrashReport, StagingResult, Uploaded};
+use cloud_controller_client::{CrashReport, RoutesAnswer, RoutesRequest, StagingResult, Uploaded};
 use futures::TryStreamExt;
 
 /// The largest droplet or cache.
 const MOST_BYTES: u64 = 4 << 30;
 
+/// The most versions that a DEA may ask about at a time.
+const MOST_VERSIONS: usize = 1_000;
+
 /// Registers this resource.
 pub fn routes(config: &mut ServiceConfig) {
     config
         .service(launch)
+        .service(routes_of_versions)
         .service(crashed)
         .service(staging_spec)
         .service(droplet)
@@ -32,6 +36,18 @@ async fn launch(api: Data<Api>, peer: Peer, version: Path<String>) -> Answer {
     peer.only(&["dea"])?;
     let spec = api.read(&crate::domain::Caller::system(), move |tx| running::launch_spec(tx, &version)).await?;
     Ok(HttpResponse::Ok().json(spec))
+}
+
+#[post("/internal/v1/routes")]
+async fn routes_of_versions(api: Data<Api>, peer: Peer, asked: Json<RoutesRequest>) -> Answer {
+    peer.only(&["dea"])?;
+    if asked.versions.len() > MOST_VERSIONS {
+        return Err(Error::invalid(format!("at most {MOST_VERSIONS} versions at a time")).into());
+    }
+    let versions: Vec<String> = asked.versions.iter().map(ToString::to_string).collect();
+    let found = api.read(&crate::domain::Caller::system(), move |tx| running::routes_of(tx, &versions)).await?;
+    let routes = found.into_iter().filter_map(|(version, routes)| Some((version.parse().ok()?, routes))).collect();
+    Ok(HttpResponse::Ok().json(RoutesAnswer { routes }))
 }
 
 #[post("/internal/v1/crashes")]
