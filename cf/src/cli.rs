@@ -114,6 +114,93 @@ pub(crate) enum Command {
         force: bool,
     },
 
+    /// Show an org
+    Org {
+        /// Its name
+        org: String,
+        /// Print its guid alone
+        #[arg(long)]
+        guid: bool,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Show a space of the targeted org
+    Space {
+        /// Its name
+        space: String,
+        /// Print its guid alone
+        #[arg(long)]
+        guid: bool,
+        #[command(flatten)]
+        format: Format,
+    },
+
+    /// Create a new user
+    #[command(
+        after_help = "EXAMPLES:\n   cf create-user anna        (asks for the password)\n   cf create-user anna 'pa55 word'"
+    )]
+    CreateUser {
+        /// User name
+        user: String,
+        /// Password
+        password: Option<String>,
+        /// Where the user comes from
+        #[arg(long)]
+        origin: Option<String>,
+    },
+    /// Delete a user
+    DeleteUser {
+        /// User name
+        user: String,
+        /// Where the user comes from
+        #[arg(long)]
+        origin: Option<String>,
+        /// Do not ask
+        #[arg(short = 'f')]
+        force: bool,
+    },
+    /// Change one's own password
+    #[command(visible_alias = "pw")]
+    Passwd,
+    /// Assign an org role to a user
+    #[command(
+        after_help = "EXAMPLES:\n   cf set-org-role anna my-org OrgManager\n\nROLES:\n   OrgManager, BillingManager, OrgAuditor, OrgUser"
+    )]
+    SetOrgRole {
+        #[command(flatten)]
+        whom: RoleArgs,
+        /// Role
+        role: String,
+    },
+    /// Remove an org role from a user
+    UnsetOrgRole {
+        #[command(flatten)]
+        whom: RoleArgs,
+        /// Role
+        role: String,
+    },
+    /// Assign a space role to a user
+    #[command(
+        after_help = "EXAMPLES:\n   cf set-space-role anna my-org my-space SpaceDeveloper\n\nROLES:\n   SpaceManager, SpaceDeveloper, SpaceAuditor, SpaceSupporter"
+    )]
+    SetSpaceRole {
+        #[command(flatten)]
+        whom: RoleArgs,
+        /// Space
+        space: String,
+        /// Role
+        role: String,
+    },
+    /// Remove a space role from a user
+    UnsetSpaceRole {
+        #[command(flatten)]
+        whom: RoleArgs,
+        /// Space
+        space: String,
+        /// Role
+        role: String,
+    },
+
     /// Push a new app or sync changes to an existing app
     #[command(visible_alias = "p", after_help = PUSH_EXAMPLES)]
     Push(Box<Push>),
@@ -162,6 +249,57 @@ pub(crate) enum Command {
         /// Also delete its routes
         #[arg(short = 'r')]
         routes: bool,
+    },
+    /// Rename an app
+    Rename {
+        /// Its name
+        app: String,
+        /// Its new name
+        new_name: String,
+    },
+    /// Terminate, then start one instance of an app
+    RestartAppInstance {
+        /// The app
+        app: String,
+        /// The instance
+        index: u32,
+        /// Process that it belongs to
+        #[arg(long, default_value = "web")]
+        process: String,
+    },
+    /// Show the type of health check performed on an app's processes
+    GetHealthCheck {
+        /// The app
+        app: String,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Change the type of health check performed on an app's process
+    #[command(
+        after_help = "EXAMPLES:\n   cf set-health-check my-app http --endpoint /health\n   cf set-health-check worker process"
+    )]
+    SetHealthCheck {
+        /// The app
+        app: String,
+        /// Kind of check
+        kind: HealthCheckType,
+        /// Path of the http check
+        #[arg(long)]
+        endpoint: Option<String>,
+        /// Seconds that one probe may take
+        #[arg(long)]
+        invocation_timeout: Option<u32>,
+        /// Process
+        #[arg(long, default_value = "web")]
+        process: String,
+    },
+    /// Create an app manifest for an app that has been pushed
+    CreateAppManifest {
+        /// The app
+        app: String,
+        /// File to write (default: ./APP_manifest.yml)
+        #[arg(short = 'p', value_name = "FILE")]
+        path: Option<PathBuf>,
     },
     /// Show recent events of an app
     Events {
@@ -251,12 +389,63 @@ pub(crate) enum Command {
         #[arg(short = 'f')]
         force: bool,
     },
+    /// Perform a check to determine whether a route currently exists or not
+    CheckRoute(RouteArgs),
     /// List domains in the target org
     Domains(Format),
     /// List all buildpacks
     Buildpacks(Format),
     /// List all stacks
     Stacks(Format),
+    /// Create a buildpack
+    #[command(
+        after_help = "EXAMPLES:\n   cf create-buildpack my_buildpack ./my-buildpack.zip 1\n   cf create-buildpack my_buildpack ./folder 99 --disable"
+    )]
+    CreateBuildpack {
+        /// Its name
+        buildpack: String,
+        /// Zip file or folder
+        path: PathBuf,
+        /// Place among the buildpacks, from 1
+        position: u32,
+        /// Do not use it for staging yet
+        #[arg(long)]
+        disable: bool,
+    },
+    /// Update a buildpack
+    UpdateBuildpack {
+        /// Its name
+        buildpack: String,
+        /// Zip file or folder with new contents
+        #[arg(short = 'p', long = "path")]
+        path: Option<PathBuf>,
+        /// Place among the buildpacks, from 1
+        #[arg(short = 'i', long = "position")]
+        position: Option<u32>,
+        /// Use it for staging
+        #[arg(long, conflicts_with = "disable")]
+        enable: bool,
+        /// Do not use it for staging
+        #[arg(long)]
+        disable: bool,
+        /// Refuse new contents
+        #[arg(long, conflicts_with = "unlock")]
+        lock: bool,
+        /// Accept new contents
+        #[arg(long)]
+        unlock: bool,
+        /// New name
+        #[arg(long, value_name = "NAME")]
+        rename: Option<String>,
+    },
+    /// Delete a buildpack
+    DeleteBuildpack {
+        /// Its name
+        buildpack: String,
+        /// Do not ask
+        #[arg(short = 'f')]
+        force: bool,
+    },
 }
 
 const PUSH_EXAMPLES: &str = "EXAMPLES:\n   cf push my-app\n   cf push my-app -p ./build -b staticfile_buildpack -m 64M\n   cf push -f manifest.yml --var host=blue --vars-file prod.yml\n   cf push my-app -i 3 -k 512M -c './server --port $PORT' --no-route\n\nA .cfignore file in the app's folder names what is not uploaded, as .gitignore does.";
@@ -398,6 +587,17 @@ pub(crate) struct RouteArgs {
     pub(crate) port: Option<u16>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct RoleArgs {
+    /// User name
+    pub(crate) user: String,
+    /// Org
+    pub(crate) org: String,
+    /// Where the user comes from
+    #[arg(long)]
+    pub(crate) origin: Option<String>,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum HealthCheckType {
     Http,
@@ -405,6 +605,17 @@ pub(crate) enum HealthCheckType {
     Process,
     /// Old word for `process`
     None,
+}
+
+impl HealthCheckType {
+    /// As the API calls it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Port => "port",
+            Self::Process | Self::None => "process",
+        }
+    }
 }
 
 #[derive(Debug, Default, Args)]

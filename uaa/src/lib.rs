@@ -63,7 +63,7 @@ pub async fn start(config: Config, outside: Outside, shutdown: &Shutdown) -> Res
     {
         std::fs::create_dir_all(folder)?;
     }
-    let store = store::Store::open(&config.database).await?;
+    let store = open_store(&config.database, shutdown).await?;
     let (folder, active) = (config.keys_dir.clone(), config.active_key.clone());
     let jku = format!("{}/token_keys", config.issuer);
     let opened = tokio::task::spawn_blocking(move || {
@@ -95,6 +95,19 @@ pub async fn start(config: Config, outside: Outside, shutdown: &Shutdown) -> Res
     }
     shutdown.spawn(purge(uaa, shutdown.clone()));
     Ok(address)
+}
+
+/// A database on another machine may come up after us: waits for it.
+async fn open_store(database: &config::Database, shutdown: &Shutdown) -> Result<store::Store, Box<dyn Error>> {
+    loop {
+        match store::Store::open(database).await {
+            Err(e @ domain::Error::Unavailable(..)) if !shutdown.is_requested() => {
+                warn!(error = &e as &dyn Error, "waiting for the database");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            opened => return Ok(opened?),
+        }
+    }
 }
 
 async fn purge(uaa: Arc<Uaa>, shutdown: Shutdown) {

@@ -8,9 +8,12 @@ use crate::{
     push::{stage, wait},
     ui::{self, say},
 };
-use anyhow::bail;
+use anyhow::{Context, bail};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 const BATCH: usize = 200;
 
@@ -210,6 +213,35 @@ pub(super) async fn delete(api: &mut Api, name: &str, force: bool, routes: bool)
     for route in &of_app {
         api.delete(&format!("/v3/routes/{}", text(route, "/guid"))).await?;
     }
+    ui::ok();
+    Ok(())
+}
+
+pub(super) async fn rename(api: &mut Api, name: &str, new_name: &str) -> anyhow::Result<()> {
+    let app = app(api, name).await?;
+    say!("Renaming app {} to {} in {}...", ui::name(name), ui::name(new_name), app.place());
+    api.patch(&format!("/v3/apps/{}", app.guid), &json!({ "name": new_name })).await?;
+    ui::ok();
+    Ok(())
+}
+
+pub(super) async fn restart_instance(api: &mut Api, name: &str, index: u32, process: &str) -> anyhow::Result<()> {
+    let app = app(api, name).await?;
+    say!("Restarting instance {index} of process {process} of app {} in {}...", ui::name(name), app.place());
+    api.delete(&format!("/v3/apps/{}/processes/{process}/instances/{index}", app.guid)).await?;
+    ui::ok();
+    Ok(())
+}
+
+pub(super) async fn manifest(api: &mut Api, name: &str, path: Option<&Path>) -> anyhow::Result<()> {
+    let app = app(api, name).await?;
+    let path = path.map_or_else(|| PathBuf::from(format!("{name}_manifest.yml")), Path::to_owned);
+    say!("Creating an app manifest from current settings of app {} in {}...", ui::name(name), app.place());
+    let url = format!("/v3/apps/{}/manifest", app.guid);
+    let answer = api.authorized(|http, url| http.get(url).header("Accept", "application/x-yaml"), &url).await?;
+    let text = answer.text().await.map_err(crate::net::no_answer)?;
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    say!("Manifest file created successfully at {}", path.display());
     ui::ok();
     Ok(())
 }

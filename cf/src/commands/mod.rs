@@ -2,6 +2,7 @@
 
 mod apps;
 mod env;
+mod health;
 mod logs;
 mod orgs;
 mod platform;
@@ -9,6 +10,7 @@ mod routes;
 mod session;
 mod spaces;
 pub(crate) mod summary;
+mod users;
 
 use crate::{
     api::{Api, query, text},
@@ -57,6 +59,15 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Spaces(format) => spaces::list(api, *format).await?,
         Command::CreateSpace { space, org } => spaces::create(api, space, org.as_deref()).await?,
         Command::DeleteSpace { space, org, force } => spaces::delete(api, space, org.as_deref(), *force).await?,
+        Command::Org { org, guid, format } => orgs::show(api, org, *guid, *format).await?,
+        Command::Space { space, guid, format } => spaces::show(api, space, *guid, *format).await?,
+        Command::CreateUser { user, password, origin } => users::create(api, user, password.take(), origin.as_deref()).await?,
+        Command::DeleteUser { user, origin, force } => users::delete(api, user, origin.as_deref(), *force).await?,
+        Command::Passwd => users::password(api).await?,
+        Command::SetOrgRole { whom, role } => users::role(api, whom, None, role, true).await?,
+        Command::UnsetOrgRole { whom, role } => users::role(api, whom, None, role, false).await?,
+        Command::SetSpaceRole { whom, space, role } => users::role(api, whom, Some(space), role, true).await?,
+        Command::UnsetSpaceRole { whom, space, role } => users::role(api, whom, Some(space), role, false).await?,
         Command::Push(args) => push::run(api, args).await?,
         Command::Apps(format) => apps::list(api, *format).await?,
         Command::App { app, guid, format } => apps::show(api, app, *guid, *format).await?,
@@ -66,6 +77,13 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Restage(args) => apps::restage(api, args).await?,
         Command::Scale(args) => apps::scale(api, args).await?,
         Command::Delete { app, force, routes } => apps::delete(api, app, *force, *routes).await?,
+        Command::Rename { app, new_name } => apps::rename(api, app, new_name).await?,
+        Command::RestartAppInstance { app, index, process } => apps::restart_instance(api, app, *index, process).await?,
+        Command::GetHealthCheck { app, format } => health::show(api, app, *format).await?,
+        Command::SetHealthCheck { app, kind, endpoint, invocation_timeout, process } => {
+            health::set(api, app, process, *kind, endpoint.as_deref(), *invocation_timeout).await?;
+        }
+        Command::CreateAppManifest { app, path } => apps::manifest(api, app, path.as_deref()).await?,
         Command::Events { app, format } => apps::events(api, app, *format).await?,
         Command::Logs { app, recent } => logs::show(api, app, *recent).await?,
         Command::Env { app, format } => env::show(api, app, *format).await?,
@@ -76,9 +94,24 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::MapRoute { app, route, protocol } => routes::map(api, app, route, protocol.as_deref()).await?,
         Command::UnmapRoute { app, route } => routes::unmap(api, app, route).await?,
         Command::DeleteRoute { route, force } => routes::delete(api, route, *force).await?,
+        Command::CheckRoute(args) => routes::check(api, args).await?,
         Command::Domains(format) => routes::domains(api, *format).await?,
         Command::Buildpacks(format) => platform::buildpacks(api, *format).await?,
         Command::Stacks(format) => platform::stacks(api, *format).await?,
+        Command::CreateBuildpack { buildpack, path, position, disable } => {
+            platform::create_buildpack(api, buildpack, path, *position, !*disable).await?;
+        }
+        Command::UpdateBuildpack { buildpack, path, position, enable, disable, lock, unlock, rename } => {
+            let flag = |yes: bool, no: bool| (yes || no).then_some(yes);
+            let change = platform::BuildpackChange {
+                position: *position,
+                enabled: flag(*enable, *disable),
+                locked: flag(*lock, *unlock),
+                name: rename.take(),
+            };
+            platform::update_buildpack(api, buildpack, path.as_deref(), change).await?;
+        }
+        Command::DeleteBuildpack { buildpack, force } => platform::delete_buildpack(api, buildpack, *force).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

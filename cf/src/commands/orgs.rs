@@ -2,7 +2,7 @@
 
 use super::{confirm, org};
 use crate::{
-    api::{Api, ApiError, text},
+    api::{Api, ApiError, query, text},
     cli::Format,
     ui::{self, say},
 };
@@ -22,6 +22,37 @@ pub(super) async fn list(api: &mut Api, format: Format) -> anyhow::Result<()> {
     }
     let rows: Vec<_> = orgs.iter().map(|org| vec![text(org, "/name").to_owned()]).collect();
     ui::table(&["name"], &rows);
+    Ok(())
+}
+
+pub(super) async fn show(api: &mut Api, name: &str, guid: bool, format: Format) -> anyhow::Result<()> {
+    let user = api.identity()?.name;
+    let org = org(api, name).await?;
+    if guid {
+        say!("{}", org.guid);
+        return Ok(());
+    }
+    if format.json {
+        let document = api.get(&format!("/v3/organizations/{}", org.guid)).await?;
+        ui::json(&document);
+        return Ok(());
+    }
+    say!("Getting info for org {} as {}...\n", ui::name(name), ui::name(&user));
+    let domains = api.list(&format!("/v3/organizations/{}/domains", org.guid)).await?;
+    let spaces = api.list(&query("/v3/spaces", &[("organization_guids", &org.guid), ("order_by", "name")])).await?;
+    let document = api.get(&format!("/v3/organizations/{}", org.guid)).await?;
+    let quota = match text(&document, "/relationships/quota/data/guid") {
+        "" => String::new(),
+        quota => text(&api.get(&format!("/v3/organization_quotas/{quota}")).await?, "/name").to_owned(),
+    };
+    let names = |all: &[Value]| all.iter().map(|one| text(one, "/name")).collect::<Vec<_>>().join(", ");
+    ui::pairs(&[
+        ("name", org.name),
+        ("domains", names(&domains)),
+        ("quota", quota),
+        ("spaces", names(&spaces)),
+        ("isolation segments", String::new()),
+    ]);
     Ok(())
 }
 

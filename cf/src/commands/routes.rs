@@ -145,6 +145,25 @@ pub(super) async fn delete(api: &mut Api, args: &RouteArgs, force: bool) -> anyh
     Ok(())
 }
 
+pub(super) async fn check(api: &mut Api, args: &RouteArgs) -> anyhow::Result<()> {
+    api.org()?;
+    say!("Checking for route...");
+    let domain = domain(api, &args.domain).await?;
+    let path = slashed(args);
+    let port = args.port.map(|port| port.to_string());
+    let mut pairs = vec![];
+    pairs.extend(args.hostname.as_deref().map(|host| ("host", host)));
+    pairs.extend(args.path.is_some().then_some(("path", path.as_str())));
+    pairs.extend(port.as_deref().map(|port| ("port", port)));
+    let answer = api.get(&query(&format!("/v3/domains/{}/route_reservations", text(&domain, "/guid")), &pairs)).await?;
+    match answer["matching_route"] == true {
+        true => say!("Route '{}' does exist.", url(args)),
+        false => say!("Route '{}' does not exist.", url(args)),
+    }
+    ui::ok();
+    Ok(())
+}
+
 pub(super) async fn domains(api: &mut Api, format: Format) -> anyhow::Result<()> {
     let (org, user) = (api.org()?, api.identity()?.name);
     let domains = api.list(&format!("/v3/organizations/{}/domains", org.guid)).await?;

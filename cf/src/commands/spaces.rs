@@ -27,6 +27,37 @@ pub(super) async fn list(api: &mut Api, format: Format) -> anyhow::Result<()> {
     Ok(())
 }
 
+pub(super) async fn show(api: &mut Api, name: &str, guid: bool, format: Format) -> anyhow::Result<()> {
+    let (org, user) = (api.org()?, api.identity()?.name);
+    let space = space(api, &org, name).await?;
+    if guid {
+        say!("{}", space.guid);
+        return Ok(());
+    }
+    if format.json {
+        let document = api.get(&format!("/v3/spaces/{}", space.guid)).await?;
+        ui::json(&document);
+        return Ok(());
+    }
+    say!("Getting info for space {} in org {} as {}...\n", ui::name(name), ui::name(&org.name), ui::name(&user));
+    let apps = api.list(&query("/v3/apps", &[("space_guids", &space.guid), ("order_by", "name")])).await?;
+    let services = api.list(&query("/v3/service_instances", &[("space_guids", &space.guid)])).await?;
+    let running = api.list(&format!("/v3/spaces/{}/running_security_groups", space.guid)).await?;
+    let staging = api.list(&format!("/v3/spaces/{}/staging_security_groups", space.guid)).await?;
+    let names = |all: &[Value]| all.iter().map(|one| text(one, "/name")).collect::<Vec<_>>().join(", ");
+    ui::pairs(&[
+        ("name", space.name),
+        ("org", org.name),
+        ("apps", names(&apps)),
+        ("services", names(&services)),
+        ("isolation segment", String::new()),
+        ("quota", String::new()),
+        ("running security groups", names(&running)),
+        ("staging security groups", names(&staging)),
+    ]);
+    Ok(())
+}
+
 pub(super) async fn create(api: &mut Api, name: &str, in_org: Option<&str>) -> anyhow::Result<()> {
     let who = api.identity()?;
     let org = chosen(api, in_org).await?;

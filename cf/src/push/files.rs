@@ -18,7 +18,7 @@ const IGNORED: &[&str] =
 const IGNORE_FILE: &str = ".cfignore";
 
 /// Where an app's files are.
-pub(super) enum Source {
+pub(crate) enum Source {
     Folder(PathBuf),
     Zip(PathBuf),
 }
@@ -42,7 +42,7 @@ pub(super) enum Kind {
 
 /// # Errors
 /// When there is nothing at this path that can be pushed.
-pub(super) fn check(path: &Path) -> anyhow::Result<Source> {
+pub(crate) fn check(path: &Path) -> anyhow::Result<Source> {
     let Ok(meta) = std::fs::metadata(path) else {
         bail!(
             Problem::new(format!("The app's path {} does not exist.", path.display()))

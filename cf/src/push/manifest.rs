@@ -1,9 +1,6 @@
 //! What to push: the manifest with its variables, and the flags, which win.
 
-use crate::{
-    cli::{HealthCheckType, Push},
-    problem::Problem,
-};
+use crate::{cli::Push, problem::Problem};
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 use std::{
@@ -293,12 +290,7 @@ fn apply_flags(fields: &mut Map<String, Value>, args: &Push) -> anyhow::Result<(
     values.extend(args.instances.map(|instances| ("instances", json!(instances))));
     values.extend(args.timeout.map(|timeout| ("timeout", json!(timeout))));
     values.extend(args.endpoint.iter().map(|endpoint| ("health-check-http-endpoint", json!(endpoint))));
-    let check = args.health_check.map(|kind| match kind {
-        HealthCheckType::Http => "http",
-        HealthCheckType::Port => "port",
-        HealthCheckType::Process | HealthCheckType::None => "process",
-    });
-    values.extend(check.map(|kind| ("health-check-type", json!(kind))));
+    values.extend(args.health_check.map(|kind| ("health-check-type", json!(kind.word()))));
     // a manifest that describes the web process wants the flags there
     let web =
         fields.get_mut("processes").and_then(Value::as_array_mut).into_iter().flatten().find(|process| process["type"] == "web");

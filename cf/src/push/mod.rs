@@ -4,10 +4,10 @@
 //! - `files`: what belongs to the app. - `upload`: packages. - `stage`, `wait`: what the platform does with it, live.
 
 mod diff;
-mod files;
+pub(crate) mod files;
 mod manifest;
 pub(crate) mod stage;
-mod upload;
+pub(crate) mod upload;
 pub(crate) mod wait;
 
 use crate::{

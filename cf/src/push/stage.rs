@@ -75,6 +75,8 @@ fn failed(name: &str, error: &str) -> Problem {
         format!(
             "No buildpack recognises the files. Is this the app's folder (-p), and does it hold its marker file (package.json, requirements.txt, go.mod, Staticfile, index.html, ...)? 'cf buildpacks' lists buildpacks, 'cf push {name} -b BUILDPACK' chooses one."
         )
+    } else if lower.contains("has the stack") {
+        format!("'cf stacks' lists the stacks there should be; 'cf push {name} -s STACK' chooses one.")
     } else if error.contains("InsufficientResources") || lower.contains("insufficient") {
         "The platform has no room to stage: stop an app that is not needed ('cf stop'), or ask the operator for more.".to_owned()
     } else if error.contains("StagingTimeExpired") {

@@ -58,6 +58,36 @@ pub(super) async fn package(api: &mut Api, app: &str, path: &Path) -> anyhow::Re
     }
 }
 
+/// Uploads the contents of a buildpack, a zip file or a folder, and waits until the platform has it.
+pub(crate) async fn buildpack(api: &mut Api, guid: &str, path: &Path) -> anyhow::Result<()> {
+    let bits = match files::check(path)? {
+        Source::Zip(file) => File::open(&file).with_context(|| format!("cannot read {}", file.display()))?,
+        Source::Folder(folder) => {
+            let packed = move || files::of_folder(&folder).and_then(|entries| zipped(&folder, &entries));
+            tokio::task::spawn_blocking(packed).await??
+        }
+    };
+    let size = bits.metadata()?.len();
+    let name = path.file_stem().map_or_else(|| "buildpack".into(), |stem| stem.to_string_lossy().into_owned());
+    let bar = bar(size);
+    let answer = api
+        .authorized(
+            |http, url| {
+                let form = match bits.try_clone() {
+                    Ok(file) => Form::new().part("bits", part(file, size, bar.clone()).file_name(format!("{name}.zip"))),
+                    Err(_) => Form::new(),
+                };
+                http.post(url).multipart(form)
+            },
+            &format!("/v3/buildpacks/{guid}/upload"),
+        )
+        .await
+        .with_context(|| format!("the upload of {} did not arrive", ui::size(size)))?;
+    bar.finish();
+    let location = answer.headers().get("Location").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    api.job(crate::api::Reply { body: Value::Null, location }).await
+}
+
 async fn from_folder(api: &mut Api, folder: std::path::PathBuf) -> anyhow::Result<(Vec<Value>, Option<File>)> {
     let walked = folder.clone();
     let entries = tokio::task::spawn_blocking(move || files::of_folder(&walked)).await??;

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(5 * 60);
 /// An instance that nobody can take for this long will not be taken soon.
 const NO_ROOM: Duration = Duration::from_secs(5);
+/// An app that ended is started again at once, so that it is rarely seen down: this long after it was, it is not up yet.
+const SECOND_CHANCE: Duration = Duration::from_secs(3);
 /// How many of the last lines of standard error are shown.
 const LAST_LINES: usize = 5;
 
@@ -27,7 +29,7 @@ pub(crate) async fn for_instances(api: &mut Api, app: &App, first: bool) -> anyh
         array(&api.get(&format!("/v3/apps/{}/processes", app.guid)).await?, "/resources").cloned().collect();
     processes.retain(|process| number(process, "/instances") > 0 && (!first || text(process, "/type") == "web"));
     let begun = Instant::now();
-    let (mut said, mut unplaced_since) = (String::new(), None);
+    let (mut said, mut unplaced_since, mut crashed_since) = (String::new(), None, None);
     loop {
         let (mut settled, mut shown) = (true, vec![]);
         for process in &processes {
@@ -37,7 +39,14 @@ pub(crate) async fn for_instances(api: &mut Api, app: &App, first: bool) -> anyh
                 State::Crashed => return Err(crashed(api, app, process, &stats).await.into()),
                 State::Waiting => settled = false,
             }
-            shown.extend(details(&stats));
+            let said = details(&stats);
+            if said.iter().any(|text| is_crash(text)) && !first_runs(&stats) {
+                let since = *crashed_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > SECOND_CHANCE {
+                    return Err(crashed(api, app, process, &stats).await.into());
+                }
+            }
+            shown.extend(said);
         }
         if settled {
             say!();
@@ -81,6 +90,15 @@ fn judge(stats: &[Value], wanted: i64, first: bool) -> State {
     State::Waiting
 }
 
+fn first_runs(stats: &[Value]) -> bool {
+    stats.iter().any(|instance| text(instance, "/state") == "RUNNING")
+}
+
+fn is_crash(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    ["exited with", "never healthy", "out of memory", "crashed"].iter().any(|word| lower.contains(word))
+}
+
 fn details(stats: &[Value]) -> Vec<String> {
     let mut all: Vec<String> =
         stats.iter().map(|instance| ui::harmless(text(instance, "/details"))).filter(|text| !text.is_empty()).collect();
@@ -113,6 +131,7 @@ async fn crashed(api: &mut Api, app: &App, process: &Value, stats: &[Value]) -> 
         .map(|line| ui::harmless(&line.text))
         .filter(|line| !line.trim().is_empty())
         .collect();
+    lines.dedup(); // of several tries in a row
     let lines = lines.split_off(lines.len().saturating_sub(LAST_LINES));
     explain(&app.name, number(process, "/memory_in_mb"), &why, lines)
 }
@@ -170,5 +189,6 @@ mod tests {
         let crash = explain("web", 64, "Exited with status 1", vec!["Traceback".into(), "ImportError: flask".into()]);
         assert_eq!(crash.to_string(), "Start unsuccessful: web crashed (Exited with status 1): ImportError: flask");
         assert!(is_no_room("no DEA has 2 GB free: 3 asked, most free 1.2 GB"));
+        assert!(is_crash("APP/PROC/WEB: Exited with status 3") && !is_crash("no DEA has 2 GB free"));
     }
 }

@@ -80,7 +80,12 @@ pub(crate) enum Error {
 
 impl From<diesel::result::Error> for Error {
     fn from(error: diesel::result::Error) -> Self {
-        Self::Internal("the database", error.into())
+        use diesel::result::{DatabaseErrorKind, Error};
+        match error {
+            Error::DatabaseError(DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand, _)
+            | Error::BrokenTransactionManager => Self::Unavailable("the database", error.into()),
+            error => Self::Internal("the database", error.into()),
+        }
     }
 }
 

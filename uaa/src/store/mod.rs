@@ -38,12 +38,12 @@ impl Store {
     /// Opens the database and brings its tables up to date.
     pub(crate) async fn open(database: &Database) -> Result<Self> {
         // one writer at a time is all that SQLite has; waiting here is fairer than waiting in the file's lock
-        let size = match database {
-            Database::Sqlite(_) => 1,
-            Database::Postgres(_) => 8,
+        let (size, remote) = match database {
+            Database::Sqlite(_) => (1, false),
+            Database::Postgres(_) => (8, true),
         };
         let manager = Manager(database.clone());
-        let pool = r2d2::Pool::builder().max_size(size).connection_timeout(Duration::from_secs(5)).test_on_check_out(false);
+        let pool = r2d2::Pool::builder().max_size(size).connection_timeout(Duration::from_secs(5)).test_on_check_out(remote);
         let store = tokio::task::spawn_blocking(move || {
             let pool = pool.build(manager).map_err(|e| Error::Unavailable("the database", e.into()))?;
             let mut conn = pool.get().map_err(|e| Error::Unavailable("the database", e.into()))?;
@@ -98,11 +98,8 @@ impl r2d2::ManageConnection for Manager {
         diesel::sql_query("SELECT 1").execute(conn).map(|_| ()).map_err(r2d2::Error::QueryError)
     }
 
-    fn has_broken(&self, conn: &mut Db) -> bool {
-        match conn {
-            Db::Postgres(_) => std::thread::panicking() || self.is_valid(conn).is_err(),
-            Db::Sqlite(_) => std::thread::panicking(),
-        }
+    fn has_broken(&self, _: &mut Db) -> bool {
+        std::thread::panicking()
     }
 }
 
