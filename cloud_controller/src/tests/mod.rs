@@ -3,11 +3,14 @@
 //! A scenario takes a [`World`]. Each runs on SQLite as a test of its own, and all of them run on PostgreSQL in one test that
 //! starts a server for them.
 
+mod apps;
 mod harness;
 mod internal;
 mod platform;
+mod push;
 mod routes;
 mod tenancy;
+mod uploads;
 
 pub use harness::World;
 
@@ -39,7 +42,16 @@ use scenarios;
 #[tokio::test]
 async fn every_scenario_holds_on_postgresql() {
     let Some(server) = Postgres::start() else { return };
-    let all = [tenancy::SCENARIOS, routes::SCENARIOS, platform::SCENARIOS, internal::SCENARIOS].concat();
+    let all = [
+        tenancy::SCENARIOS,
+        routes::SCENARIOS,
+        platform::SCENARIOS,
+        internal::SCENARIOS,
+        push::SCENARIOS,
+        uploads::SCENARIOS,
+        apps::SCENARIOS,
+    ]
+    .concat();
     for (number, (name, scenario)) in all.into_iter().enumerate() {
         let database = server.database(&format!("scenario{number}"));
         let world = World::on(Some(Secret::new(database))).await;
