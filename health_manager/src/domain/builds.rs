@@ -177,13 +177,14 @@ impl Core {
         let waited = now.since(first);
         let heard_all = now.since(self.fleet.listening_since()) >= Duration::from_secs(10);
         let hopeless = match no.kind {
-            NoPlaceKind::NeverFits => heard_all,
+            NoPlaceKind::NeverFits | NoPlaceKind::NoStack => heard_all,
             NoPlaceKind::NothingFree => waited >= self.settings.build_patience,
             NoPlaceKind::NobodyToAsk => waited >= NOBODY,
         };
         if hopeless && self.is_fresh(now) {
             let message = no.why.trim_start_matches("InsufficientResources: ").to_owned();
-            self.fail(id, "InsufficientResources", message, now, effects);
+            let kind = if no.kind == NoPlaceKind::NoStack { "NoCompatibleCell" } else { "InsufficientResources" };
+            self.fail(id, kind, message, now, effects);
         }
     }
 

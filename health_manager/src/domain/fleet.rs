@@ -53,8 +53,10 @@ pub(crate) enum NoPlaceKind {
     NobodyToAsk,
     /// Not enough is free now.
     NothingFree,
-    /// More than any DEA has in all, or a stack that none has.
+    /// More than any DEA has in all.
     NeverFits,
+    /// A stack that no DEA has.
+    NoStack,
 }
 
 /// One heartbeat.
@@ -305,7 +307,7 @@ impl Fleet {
         }
         let right: Vec<_> = all.into_iter().filter(|(_, dea)| has_stack(dea, ask.stack)).collect();
         if right.is_empty() {
-            return no_place(format!("no DEA has the stack `{}`", ask.stack), NoPlaceKind::NeverFits);
+            return no_place(format!("no DEA has the stack `{}`", ask.stack), NoPlaceKind::NoStack);
         }
         let most = |of: fn(&Dea) -> u32| right.iter().map(|(_, dea)| of(dea)).max().unwrap_or(0);
         let Room { memory_mb, disk_mb } = ask.room;

@@ -32,7 +32,7 @@ use commands::Pending;
 use fleet::Fleet;
 use lease::Leadership;
 use messages::{
-    claims::{InstanceRecord, Lease, WorkRecord},
+    claims::{InstanceRecord, InstanceState, Lease, WorkRecord},
     dea::{Advertise, Heartbeat, StageBuild, StartInstance, StopInstance},
 };
 use rand::rngs::StdRng;
@@ -237,7 +237,7 @@ pub enum Effect {
     FailBuild {
         /// Which.
         build: BuildId,
-        /// `InsufficientResources`, `StagingError`.
+        /// `InsufficientResources`, `NoCompatibleCell`, `StagingError`.
         id: &'static str,
         /// For the user.
         message: String,
@@ -293,7 +293,7 @@ pub struct Core {
     timers: BTreeSet<(Timestamp, ProcessId)>,
     fresh_before: bool,
     acting_before: bool,
-    last_tick: Timestamp,
+    last_input: Timestamp,
     last_full: Timestamp,
     judged: u64,
 }
@@ -349,7 +349,7 @@ impl Core {
             timers: BTreeSet::new(),
             fresh_before: false,
             acting_before: false,
-            last_tick: now,
+            last_input: now,
             last_full: now,
             judged: 0,
         }
@@ -375,6 +375,7 @@ impl Core {
     /// Takes one input in and hands back what to do about it.
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
         let mut effects = vec![];
+        self.notice_a_pause(now, &mut effects);
         let ticked = matches!(input, Input::Tick);
         self.take_in(input, now, &mut effects);
         if let Some((lease, revision)) = self.leadership.step(now) {
@@ -392,9 +393,21 @@ impl Core {
         effects
     }
 
+    /// Ticks come all the time: a gap means that this process stood still. What it knows is old then, and so is what waits in
+    /// its queues; the DEAs' silence was its own deafness.
+    fn notice_a_pause(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if now.since(self.last_input) > STOOD_STILL {
+            self.fleet.listen_anew(now);
+            self.desired_at = None;
+            self.catching_up = self.catching_up.max(now + CATCH_UP);
+            effects.push(Effect::Locate);
+        }
+        self.last_input = now;
+    }
+
     fn take_in(&mut self, input: Input, now: Timestamp, effects: &mut Vec<Effect>) {
         match input {
-            Input::Tick => self.tick(now, effects),
+            Input::Tick => self.tick(now),
             Input::Bus(up) => {
                 if !up {
                     self.catching_up = Timestamp(u64::MAX);
@@ -464,13 +477,7 @@ impl Core {
         }
     }
 
-    fn tick(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        if now.since(self.last_tick) > STOOD_STILL {
-            self.fleet.listen_anew(now);
-            self.desired_at = None;
-            effects.push(Effect::Locate);
-        }
-        self.last_tick = now;
+    fn tick(&mut self, now: Timestamp) {
         if now.since(self.last_full) >= FULL_PASS {
             self.mark_all(now);
             self.tidy(now);
@@ -552,7 +559,8 @@ impl Core {
                 self.no_orphan(beat.dea, report.instance);
                 continue;
             }
-            let live = claims::is_live(report.state);
+            // What is stopping already will not claim its slot again.
+            let live = claims::is_live(report.state) && report.state != InstanceState::Stopping;
             let fresh = Orphan { process: report.process, slot, live, since: now };
             self.orphans.entry((beat.dea, report.instance)).or_insert(fresh).live = live;
             self.orphans_of.insert((slot, beat.dea, report.instance));

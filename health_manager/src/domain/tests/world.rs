@@ -45,6 +45,9 @@ pub(super) struct World {
     born: Timestamp,
     faults: bool,
     feed_down_until: Timestamp,
+    /// The manager stands still; what is for it waits.
+    asleep_until: Timestamp,
+    unheard: Vec<Input>,
     events: BTreeMap<(Timestamp, u64), Event>,
     sequence: u64,
     nodes: BTreeMap<DeaId, Node>,
@@ -77,6 +80,8 @@ impl World {
             born: START,
             faults: true,
             feed_down_until: START,
+            asleep_until: START,
+            unheard: vec![],
             events: BTreeMap::new(),
             sequence: 0,
             nodes: (1..=DEAS).map(|n| (id(1_000 + n), node())).collect(),
@@ -127,6 +132,8 @@ impl World {
         let rng = StdRng::from_rng(&mut self.rng);
         self.core = Core::new(Settings::named("a"), rng, self.now);
         self.read = 0;
+        self.asleep_until = self.now;
+        self.unheard.clear();
         self.told.clear();
         self.hear(Input::Bus(true));
         let (lease, revision) = self.lease.clone().map_or((None, 0), |(lease, revision)| (Some(lease), revision));
@@ -165,7 +172,7 @@ impl World {
     }
 
     fn read_feed(&mut self) {
-        if self.now < self.feed_down_until {
+        if self.now < self.feed_down_until || self.now < self.asleep_until {
             return;
         }
         self.last_told = self.now;
@@ -267,6 +274,7 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
+            Event::Hear(life, input) if life == self.life && self.now < self.asleep_until => self.unheard.push(*input),
             Event::Hear(life, input) if life == self.life => self.hear(*input),
             Event::Hear(..) => {}
             Event::Start(life, dea, start) => self.start(life, dea, start),
@@ -479,6 +487,9 @@ impl World {
         if self.chance(900) {
             self.feed_down_until = now + Duration::from_secs(self.rng.random_range(1..60));
         }
+        if self.chance(1_200) {
+            self.asleep_until = now + Duration::from_secs(self.rng.random_range(1..90));
+        }
         if self.chance(500) {
             let dea: DeaId = id(1_000 + self.rng.random_range(1..=DEAS));
             let seconds = self.rng.random_range(1..70);
@@ -499,7 +510,7 @@ impl World {
             all.into_iter().for_each(|instance| self.crashes(dea, instance));
         }
         if self.chance(1_200) {
-            self.hear(Input::Bus(false));
+            self.later(Duration::ZERO, Event::Hear(life, Box::new(Input::Bus(false))));
             self.later(Duration::from_secs(5), Event::Hear(life, Box::new(Input::Bus(true))));
         }
     }
@@ -517,7 +528,10 @@ impl World {
         }
         self.now = target;
         let crosses = |every: u64| before.0 / (every * 1_000_000) != target.0 / (every * 1_000_000);
-        self.hear(Input::Tick);
+        if self.now >= self.asleep_until {
+            std::mem::take(&mut self.unheard).into_iter().for_each(|input| self.hear(input));
+            self.hear(Input::Tick);
+        }
         if crosses(1) {
             self.read_feed();
             self.dea_rounds();
@@ -575,6 +589,7 @@ impl World {
     /// Faults off, nobody crashes any more: only now is progress promised.
     pub(super) fn settle(&mut self) {
         self.faults = false;
+        self.asleep_until = self.now;
         self.feed_down_until = self.now;
         self.crashy.clear();
         for node in self.nodes.values_mut() {
