@@ -4,7 +4,7 @@
 //! itself: the health manager follows its feed of changes, DEAs fetch what starting and staging need, and what really runs is
 //! read from the claims bucket, never guessed.
 //!
-//! - [`config`]: settings.
+//! - [`config`] has the settings, [`outside`] what the service meets.
 //! - `api`: HTTP, one file per resource; `api/error.rs` alone knows status codes; `api/internal` is the listener with mutual TLS.
 //! - `domain`: rules and operations; who is calling is an argument of everything.
 //! - `store`: tables and queries by aggregate, the same on SQLite and PostgreSQL.

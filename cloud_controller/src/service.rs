@@ -28,6 +28,9 @@ use uaa_client::{Expect, TokenVerifier};
 /// How long requests may take to end once the end is asked for.
 const DRAIN_S: u64 = 5;
 
+/// Longer than the callers keep idle connections: a router must never write into one that is being closed.
+const KEEP_ALIVE: Duration = Duration::from_secs(120);
+
 /// Where the service listens.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
@@ -134,6 +137,7 @@ fn listen(config: &Config, api: &Data<Api>, shutdown: &Shutdown) -> Result<Addre
             .configure(routing::public)
     })
     .workers(2)
+    .keep_alive(KEEP_ALIVE)
     .disable_signals()
     .shutdown_timeout(DRAIN_S)
     .bind(config.listen)?;
@@ -147,6 +151,7 @@ fn listen(config: &Config, api: &Data<Api>, shutdown: &Shutdown) -> Result<Addre
             .configure(routing::internal)
     })
     .workers(2)
+    .keep_alive(KEEP_ALIVE)
     .disable_signals()
     .shutdown_timeout(DRAIN_S)
     .on_connect(internal::identify)

@@ -31,6 +31,7 @@ CREATE TABLE orgs (
     quota_guid TEXT NOT NULL REFERENCES org_quotas (guid)
 );
 CREATE INDEX orgs_quota ON orgs (quota_guid);
+CREATE INDEX orgs_time ON orgs (created_at, guid);
 
 CREATE TABLE space_quotas (
     guid TEXT PRIMARY KEY NOT NULL,
@@ -66,6 +67,7 @@ CREATE TABLE spaces (
     UNIQUE (org_guid, name_key)
 );
 CREATE INDEX spaces_quota ON spaces (quota_guid);
+CREATE INDEX spaces_time ON spaces (created_at, guid);
 
 CREATE TABLE users (
     guid TEXT PRIMARY KEY NOT NULL,
@@ -125,6 +127,7 @@ CREATE TABLE routes (
     UNIQUE (domain_guid, host_key, path_key, port)
 );
 CREATE INDEX routes_space ON routes (space_guid);
+CREATE INDEX routes_time ON routes (created_at, guid);
 
 CREATE TABLE route_shares (
     route_guid TEXT NOT NULL REFERENCES routes (guid) ON DELETE CASCADE,

@@ -19,6 +19,9 @@ CREATE TABLE apps (
     UNIQUE (space_guid, name_key)
 );
 
+CREATE INDEX apps_time ON apps (created_at, guid);
+CREATE INDEX apps_stack ON apps (stack);
+
 -- `version` is new at every start.
 CREATE TABLE processes (
     guid TEXT PRIMARY KEY NOT NULL,

@@ -3,7 +3,7 @@
 use crate::{
     api::{Answer, Api, ok, page, query::ListSpec},
     domain::{
-        Caller, Error, apps,
+        Caller, Error, apps, flags,
         processes::{self, Which},
     },
 };
@@ -196,6 +196,12 @@ async fn empty(api: Data<Api>, caller: Option<Caller>, request: HttpRequest, abs
     if caller.is_none() && !anybody {
         let failure = if request.headers().contains_key("Authorization") { Error::InvalidToken } else { Error::NotAuthenticated };
         return Err(failure.into());
+    }
+    if caller.is_none() {
+        let hidden = api.read(&Caller::system(), |tx| flags::enabled(tx, "hide_marketplace_from_unauthenticated_users")).await?;
+        if hidden {
+            return Err(Error::NotAuthenticated.into());
+        }
     }
     let list = absent.list.parse(request.query_string())?;
     ok(page::empty(&api, request.path(), request.query_string(), &list))

@@ -198,7 +198,7 @@ impl Fields {
     }
 
     /// `data` with many guids, as in `POST .../relationships/...`.
-    pub fn to_many(&mut self) -> Vec<String> {
+    pub fn guids(&mut self) -> Vec<String> {
         let Some(Value::Array(entries)) = self.take("data") else {
             self.problem("Data must be an array");
             return vec![];

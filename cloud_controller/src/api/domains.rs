@@ -116,7 +116,7 @@ fn read(bytes: &[u8]) -> Result<NewDomain> {
             }
         }
         if let Some(mut many) = inner.object("shared_organizations", "Relationships", &["data"]) {
-            shared_with = many.to_many();
+            shared_with = many.guids();
             inner.join(many);
         }
         if org.is_none() && !shared_with.is_empty() {
@@ -222,7 +222,7 @@ async fn remove(api: Data<Api>, caller: Caller, guid: Path<String>) -> Answer {
 #[post("/v3/domains/{guid}/relationships/shared_organizations")]
 async fn share(api: Data<Api>, caller: Caller, guid: Path<String>, bytes: Bytes) -> Answer {
     let mut fields = Fields::parse(&bytes, &["data"])?;
-    let with = fields.to_many();
+    let with = fields.guids();
     fields.finish()?;
     let shared = api.write(&caller, move |tx| domains::share_with(tx, &guid, &with)).await?;
     ok(page::to_many(&shared))

@@ -64,16 +64,8 @@ fn rule_status(rule: Rule) -> u16 {
         Rule::AppPackageInvalid
         | Rule::MessageParse
         | Rule::BitsAlreadyUploaded
-        | Rule::Staging
-        | Rule::NoAppDetected
-        | Rule::BuildpackCompileFailed
-        | Rule::BuildpackReleaseFailed
         | Rule::NoBuildpacksFound
-        | Rule::InsufficientResources
         | Rule::BuildpackInvalid => 400,
-        Rule::StagingTimeExpired => 504,
-        Rule::ChecksumMismatch => 500,
-        Rule::ProcessNotFound => 404,
         Rule::Uniqueness
         | Rule::BeingDeleted
         | Rule::LabelLimit
@@ -83,7 +75,6 @@ fn rule_status(rule: Rule) -> u16 {
         | Rule::BuildpackNameTaken
         | Rule::BuildpackStacksDontMatch
         | Rule::BuildpackStackDoesNotExist
-        | Rule::BuildpackZip
-        | Rule::ScaleDisabledDuringDeployment => 422,
+        | Rule::BuildpackZip => 422,
     }
 }

@@ -141,7 +141,7 @@ async fn create_org(api: Data<Api>, caller: Caller, bytes: Bytes) -> Answer {
     let mut orgs = vec![];
     if let Some(mut inner) = fields.object("relationships", "Relationships", &["organizations"]) {
         if let Some(mut many) = inner.object("organizations", "Relationships Organizations", &["data"]) {
-            orgs = many.to_many();
+            orgs = many.guids();
             inner.join(many);
         }
         fields.join(inner);
@@ -195,7 +195,7 @@ fn applied(api: &Api, path: &str, guids: &[String]) -> Answer {
 #[post("/v3/organization_quotas/{guid}/relationships/organizations")]
 async fn apply_org(api: Data<Api>, caller: Caller, guid: Path<String>, bytes: Bytes, request: HttpRequest) -> Answer {
     let mut fields = Fields::parse(&bytes, &["data"])?;
-    let orgs = fields.to_many();
+    let orgs = fields.guids();
     fields.finish()?;
     let all = api.write(&caller, move |tx| quotas::apply_org_quota(tx, &guid, &orgs)).await?;
     applied(&api, request.path(), &all)
@@ -215,7 +215,7 @@ async fn create_space(api: Data<Api>, caller: Caller, bytes: Bytes) -> Answer {
                 );
             }
             if let Some(mut many) = inner.object("spaces", "Relationships Spaces", &["data"]) {
-                spaces = many.to_many();
+                spaces = many.guids();
                 inner.join(many);
             }
             fields.join(inner);
@@ -266,7 +266,7 @@ async fn remove_space(api: Data<Api>, caller: Caller, guid: Path<String>) -> Ans
 #[post("/v3/space_quotas/{guid}/relationships/spaces")]
 async fn apply_space(api: Data<Api>, caller: Caller, guid: Path<String>, bytes: Bytes, request: HttpRequest) -> Answer {
     let mut fields = Fields::parse(&bytes, &["data"])?;
-    let spaces = fields.to_many();
+    let spaces = fields.guids();
     fields.finish()?;
     let all = api.write(&caller, move |tx| quotas::apply_space_quota(tx, &guid, &spaces)).await?;
     applied(&api, request.path(), &all)

@@ -388,7 +388,7 @@ async fn shared_spaces(api: Data<Api>, caller: Caller, guid: Path<String>) -> An
 #[post("/v3/routes/{guid}/relationships/shared_spaces")]
 async fn share(api: Data<Api>, caller: Caller, guid: Path<String>, bytes: Bytes) -> Answer {
     let mut fields = Fields::parse(&bytes, &["data"])?;
-    let with = fields.to_many();
+    let with = fields.guids();
     fields.finish()?;
     let route = guid.clone();
     let spaces = api.write(&caller, move |tx| routes::share(tx, &guid, &with)).await?;

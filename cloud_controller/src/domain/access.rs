@@ -130,6 +130,7 @@ impl Access {
     }
 
     /// The platform itself.
+    #[cfg(test)]
     pub fn system() -> Self {
         Self { caller: Caller::system(), orgs: BTreeMap::new(), spaces: BTreeMap::new() }
     }
@@ -186,15 +187,6 @@ impl Access {
     /// U: A, OM, SM.
     pub fn updates_space(&self, space: &str, org: &str) -> bool {
         self.writes_org(org) || self.has_space(space, SpaceRole::Manager)
-    }
-    /// Sees audit events of a space: G, OA of its organization, SA, SD, SS.
-    pub fn audits_space(&self, space: &str, org: &str) -> bool {
-        let one_of = |role| self.has_space(space, role);
-        self.audits_org(org) || [SpaceRole::Auditor, SpaceRole::Developer, SpaceRole::Supporter].into_iter().any(one_of)
-    }
-    /// Sees audit events of an organization: G, OA.
-    pub fn audits_org(&self, org: &str) -> bool {
-        self.global_reader() || self.has_org(org, OrgRole::Auditor)
     }
 
     /// Guids of organizations in which the caller has one of these roles.

@@ -127,22 +127,8 @@ rules! {
     BlobstoreFull = 150006 "CF-BlobstoreUnavailable",
     /// The body is not what it should be, and the text says where.
     MessageParse = 1001 "CF-MessageParseError",
-    /// What arrived is not what was sent.
-    ChecksumMismatch = 150010 "CF-ResourceChecksumMismatch",
-    /// Staging failed.
-    Staging = 170001 "CF-StagingError",
-    /// No buildpack wanted the app.
-    NoAppDetected = 170003 "CF-NoAppDetectedError",
-    /// A buildpack failed.
-    BuildpackCompileFailed = 170004 "CF-BuildpackCompileFailed",
-    /// A buildpack failed at release.
-    BuildpackReleaseFailed = 170005 "CF-BuildpackReleaseFailed",
     /// There is no buildpack.
     NoBuildpacksFound = 170006 "CF-NoBuildpacksFound",
-    /// Staging took too long.
-    StagingTimeExpired = 170007 "CF-StagingTimeExpired",
-    /// Nobody has room.
-    InsufficientResources = 170008 "CF-InsufficientResources",
     /// One build at a time.
     StagingInProgress = 170017 "CF-StagingInProgress",
     /// The runtime does not answer.
@@ -161,10 +147,6 @@ rules! {
     BuildpackStackDoesNotExist = 390012 "CF-BuildpackStackDoesNotExist",
     /// The zip cannot be read.
     BuildpackZip = 390013 "CF-BuildpackZipError",
-    /// A deployment runs.
-    ScaleDisabledDuringDeployment = 390016 "CF-ScaleDisabledDuringDeployment",
-    /// No such process of the app's instance.
-    ProcessNotFound = 350003 "CF-ProcessNotFound",
 }
 
 impl Error {
@@ -195,6 +177,14 @@ impl Error {
 impl From<diesel::result::Error> for Error {
     fn from(e: diesel::result::Error) -> Self {
         use diesel::result::{DatabaseErrorKind as Kind, Error as Sql};
+        let unavailable = match &e {
+            Sql::DatabaseError(Kind::ClosedConnection | Kind::UnableToSendCommand, _) => true,
+            Sql::DatabaseError(_, info) => info.message().contains("disk is full"),
+            _ => false,
+        };
+        if unavailable {
+            return Self::Unavailable("the database", e.into());
+        }
         let contended = match &e {
             Sql::DatabaseError(Kind::SerializationFailure, _) => true,
             Sql::DatabaseError(_, info) => {

@@ -67,11 +67,6 @@ impl MetadataChange {
         }
         Ok(after)
     }
-
-    /// True when nothing is asked for.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty() && self.annotations.is_empty()
-    }
 }
 
 fn merge(into: &mut BTreeMap<String, String>, change: &BTreeMap<String, Option<String>>) {

@@ -43,10 +43,6 @@ pub fn delete(conn: &mut Conn, guid: &str) -> Result<()> {
     diesel::delete(domains::table.find(guid)).execute(conn)?;
     Ok(())
 }
-/// Finds a domain.
-pub fn find(conn: &mut Conn, guid: &str) -> Result<Option<Domain>> {
-    Ok(domains::table.find(guid).select(Domain::as_select()).first(conn).optional()?)
-}
 /// Finds a domain by its name.
 pub fn find_named(conn: &mut Conn, name: &str) -> Result<Option<Domain>> {
     Ok(domains::table.filter(domains::name.eq(name.to_lowercase())).select(Domain::as_select()).first(conn).optional()?)

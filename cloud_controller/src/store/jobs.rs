@@ -56,14 +56,6 @@ pub fn begin(tx: &mut Tx<'_>, operation: &str, resource: Option<(&str, &str)>, p
     insert(tx, operation, resource, "PROCESSING", payload)
 }
 
-/// Notes that the work of a job is done.
-pub fn complete(tx: &mut Tx<'_>, guid: &str) -> Result<()> {
-    let now = tx.micros();
-    let changes = (jobs::state.eq("COMPLETE"), jobs::errors.eq("[]"), jobs::updated_at.eq(now));
-    diesel::update(jobs::table.filter(jobs::guid.eq(guid))).set(changes).execute(tx.conn)?;
-    Ok(())
-}
-
 /// Notes why the work of a job cannot be done.
 pub fn fail(tx: &mut Tx<'_>, guid: &str, why: &Error) -> Result<()> {
     let entries: Vec<_> =

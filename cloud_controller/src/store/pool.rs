@@ -48,6 +48,7 @@ struct Inner {
     permits: Arc<Semaphore>,
     /// SQLite has one writer at a time: waiting here is fair, waiting in the database is not.
     writers: Arc<Semaphore>,
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests count statements"))]
     queries: Arc<AtomicU64>,
 }
 
@@ -112,6 +113,7 @@ impl Store {
     }
 
     /// How many statements were sent so far.
+    #[cfg(test)]
     pub fn queries(&self) -> u64 {
         self.0.queries.load(Ordering::Relaxed)
     }

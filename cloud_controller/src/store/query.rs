@@ -90,13 +90,6 @@ pub struct Listed<T> {
     pub total: i64,
 }
 
-impl<T> Listed<T> {
-    /// The list of something that does not exist here.
-    pub fn empty() -> Self {
-        Self { rows: vec![], total: 0 }
-    }
-}
-
 /// `filter_times!(query, table, list)`: `created_ats` and `updated_ats`. With `created_only`, rows never change.
 macro_rules! filter_times {
     ($query:ident, $table:ident, $list:expr) => {

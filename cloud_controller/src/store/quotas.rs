@@ -72,10 +72,10 @@ pub struct SpaceQuota {
 }
 
 macro_rules! limits {
-    ($row:ident $(, $domains:ident)?) => {
+    ($row:ident, $limits:ident, $set_limits:ident) => {
         impl $row {
-            /// Its limits.
-            pub fn limits(&self) -> Limits {
+            /// Its limits, without that of domains.
+            pub fn $limits(&self) -> Limits {
                 Limits {
                     total_memory_mb: self.total_memory_mb,
                     per_process_memory_mb: self.per_process_memory_mb,
@@ -87,12 +87,11 @@ macro_rules! limits {
                     total_service_keys: self.total_service_keys,
                     total_routes: self.total_routes,
                     total_reserved_ports: self.total_reserved_ports,
-                    $($domains: self.$domains,)?
-                    ..Limits::default()
+                    total_domains: None,
                 }
             }
-            /// Takes these limits.
-            pub fn set_limits(&mut self, limits: &Limits) {
+            /// Takes these limits, without that of domains.
+            pub fn $set_limits(&mut self, limits: &Limits) {
                 self.total_memory_mb = limits.total_memory_mb;
                 self.per_process_memory_mb = limits.per_process_memory_mb;
                 self.total_instances = limits.total_instances;
@@ -103,13 +102,24 @@ macro_rules! limits {
                 self.total_service_keys = limits.total_service_keys;
                 self.total_routes = limits.total_routes;
                 self.total_reserved_ports = limits.total_reserved_ports;
-                $(self.$domains = limits.$domains;)?
             }
         }
     };
 }
-limits!(OrgQuota, total_domains);
-limits!(SpaceQuota);
+limits!(OrgQuota, space_limits, set_space_limits);
+limits!(SpaceQuota, limits, set_limits);
+
+impl OrgQuota {
+    /// Its limits.
+    pub fn limits(&self) -> Limits {
+        Limits { total_domains: self.total_domains, ..self.space_limits() }
+    }
+    /// Takes these limits.
+    pub fn set_limits(&mut self, limits: &Limits) {
+        self.set_space_limits(limits);
+        self.total_domains = limits.total_domains;
+    }
+}
 
 impl OrgQuota {
     /// One without limits.

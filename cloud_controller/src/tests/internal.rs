@@ -141,7 +141,58 @@ async fn until(condition: impl Fn() -> bool) {
     panic!("it does not come true");
 }
 
+async fn nothing_but_what_is_public_is_served_without_a_token(world: World) {
+    for path in ["/", "/v3", "/v3/info", "/healthz", "/v3/service_offerings", "/v3/service_plans"] {
+        assert_eq!(world.get("", path).await.status, 200, "{path}");
+    }
+    let root = world.get("", "/v3").await.expect(200);
+    for name in root["links"].as_object().unwrap().keys() {
+        if !matches!(
+            name.as_str(),
+            "self" | "info" | "service_offerings" | "service_plans" | "environment_variable_groups" | "resource_matches"
+        ) {
+            assert_eq!(world.get("", &format!("/v3/{name}")).await.status, 401, "{name}");
+            assert_eq!(world.get("ann", &format!("/v3/{name}")).await.status, 200, "{name}");
+        }
+    }
+    for path in [
+        "organizations",
+        "spaces",
+        "roles",
+        "users",
+        "domains",
+        "routes",
+        "stacks",
+        "apps",
+        "organization_quotas",
+        "space_quotas",
+    ] {
+        for method in [Method::GET, Method::PATCH, Method::DELETE] {
+            let answer = world.send(method.clone(), "", &format!("/v3/{path}/x"), None).await;
+            // A role cannot be changed: there is no such request.
+            let expected = if path == "roles" && method == Method::PATCH { 404 } else { 401 };
+            assert_eq!(answer.status, expected, "{method} {path}");
+        }
+        assert_eq!(world.post("", &format!("/v3/{path}"), json!({})).await.status, 401, "POST {path}");
+    }
+}
+
+async fn scopes_decide_before_roles(world: World) {
+    assert_eq!(world.get("x-ro", "/v3/organizations").await.status, 200);
+    assert_eq!(
+        world.post("x-ro", "/v3/organizations", json!({ "name": "x" })).await.detail(403),
+        "You are not authorized to perform the requested action"
+    );
+    assert_eq!(world.get("x-ga", "/v3/info/usage_summary").await.status, 200);
+    assert_eq!(world.get("ann", "/v3/info/usage_summary").await.detail(404), "Unknown request");
+    let expired = testkit::tokens::TestIssuer::new().user("u", "u", &["cloud_controller.admin"], super::harness::BEGINNING - 1);
+    let request = world.request(Method::GET, "", "/v3/organizations").header("Authorization", format!("bearer {expired}"));
+    assert_eq!(world.finish(request).await.detail(401), "Invalid Auth Token");
+}
+
 super::scenarios! {
+    nothing_but_what_is_public_is_served_without_a_token,
+    scopes_decide_before_roles,
     anybody_reads_the_root_document,
     requests_need_a_good_token,
     the_internal_api_knows_callers_by_their_certificates,

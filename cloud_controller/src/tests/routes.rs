@@ -1,6 +1,7 @@
 //! Domains, routes and destinations.
 
 use super::{World, tenancy};
+use messages::{Message, hints::RoutesUpdated};
 use serde_json::{Value, json};
 
 struct Place {
@@ -212,7 +213,144 @@ async fn unmapped_routes_of_a_space_go_at_once(world: World) {
     assert_eq!(world.get("dora", "/v3/routes").await.expect(200)["resources"], json!([]));
 }
 
+async fn app(world: &World, space: &str, name: &str) -> String {
+    let body = json!({ "name": name, "relationships": { "space": { "data": { "guid": space } } } });
+    world.post("dora", "/v3/apps", body).await.expect(201)["guid"].as_str().unwrap().to_owned()
+}
+
+async fn mapping_tells_the_deas_that_run_the_app(world: World) {
+    let Place { world, space, domain, .. } = place(world).await;
+    let app = app(&world, &space, "shop").await;
+    let made = world.post("dora", "/v3/routes", route(&space, &domain, "shop", "")).await.expect(201);
+    let path = format!("/v3/routes/{}/destinations", made["guid"].as_str().unwrap());
+    let mut heard = world.bus.subscribe(RoutesUpdated::SUBJECT).await.unwrap();
+    let wanted = json!({ "destinations": [{ "app": { "guid": app }, "protocol": "http1", "port": 8080 }] });
+    let mapped = world.post("dora", &path, wanted.clone()).await.expect(200);
+    let destination = &mapped["destinations"][0];
+    assert_eq!(destination["app"], json!({ "guid": app, "process": { "type": "web" } }));
+    assert_eq!(
+        (&destination["port"], &destination["protocol"], &destination["weight"]),
+        (&json!(8080), &json!("http1"), &Value::Null)
+    );
+    let hint: RoutesUpdated = heard.next().await.unwrap().read().unwrap();
+    assert_eq!(hint.app.to_string(), app);
+    // Doing it again changes nothing.
+    let again = world.post("dora", &path, wanted).await.expect(200);
+    assert_eq!(again["destinations"].as_array().unwrap().len(), 1);
+    let of_app = world.get("dora", &format!("/v3/apps/{app}/routes")).await.expect(200);
+    assert_eq!(of_app["resources"][0]["url"], "shop.app.test");
+    let one = format!("{path}/{}", destination["guid"].as_str().unwrap());
+    assert_eq!(world.delete("dora", &one).await.status, 204);
+    let _: RoutesUpdated = heard.next().await.unwrap().read().unwrap();
+    let text = "Unable to unmap route from destination. Ensure the route has a destination with this guid.";
+    assert_eq!(world.delete("dora", &one).await.detail(422), text);
+    let events = world
+        .get("dora", &format!("/v3/audit_events?target_guids={app}&types=audit.app.map-route,audit.app.unmap-route"))
+        .await
+        .expect(200);
+    assert_eq!(events["pagination"]["total_results"], 2);
+}
+
+async fn a_route_leads_to_apps_of_its_own_space_only(world: World) {
+    let Place { world, org, space, domain } = place(world).await;
+    let other = tenancy::space(&world, &org, "other").await;
+    tenancy::role(&world, "dora", "space_developer", &other).await;
+    let theirs = tenancy::org(&world, "theirs").await;
+    let theirs = tenancy::space(&world, &theirs, "dev").await;
+    let body = json!({ "name": "secret", "relationships": { "space": { "data": { "guid": theirs } } } });
+    let secret = world.post("admin", "/v3/apps", body).await.expect(201)["guid"].as_str().unwrap().to_owned();
+    let near = app(&world, &other, "near").await;
+    let made = world.post("dora", "/v3/routes", route(&space, &domain, "shop", "")).await.expect(201);
+    let path = format!("/v3/routes/{}/destinations", made["guid"].as_str().unwrap());
+    let map =
+        async |app: &str| world.post("dora", &path, json!({ "destinations": [{ "app": { "guid": app } }] })).await.detail(422);
+    assert_eq!(map(&near).await, "Routes destinations must be in either the route's space or the route's shared spaces");
+    // An app that exists elsewhere reads as one that does not.
+    assert_eq!(map(&secret).await, format!("App(s) with guid(s) \"{secret}\" do not exist."));
+    assert_eq!(map("nonsense").await, "App(s) with guid(s) \"nonsense\" do not exist.");
+    let none = world.post("dora", &path, json!({ "destinations": [] })).await;
+    assert_eq!(none.detail(422), "Destinations must be an array containing between 1 and 100 destination objects.");
+}
+
+async fn a_shared_route_serves_apps_of_both_spaces_until_it_is_unshared(world: World) {
+    let Place { world, org, space, domain } = place(world).await;
+    let other = tenancy::space(&world, &org, "other").await;
+    tenancy::role(&world, "dora", "space_developer", &other).await;
+    let near = app(&world, &other, "near").await;
+    let made = world.post("dora", "/v3/routes", route(&space, &domain, "shop", "")).await.expect(201);
+    let path = format!("/v3/routes/{}", made["guid"].as_str().unwrap());
+    let share = format!("{path}/relationships/shared_spaces");
+    let off = world.post("dora", &share, json!({ "data": [{ "guid": other }] })).await;
+    assert_eq!(off.detail(403), "Feature Disabled: route_sharing");
+    world.patch("admin", "/v3/feature_flags/route_sharing", json!({ "enabled": true })).await.expect(200);
+    world.post("dora", &share, json!({ "data": [{ "guid": other }] })).await.expect(200);
+    let wanted = json!({ "destinations": [{ "app": { "guid": near } }] });
+    world.post("dora", &format!("{path}/destinations"), wanted).await.expect(200);
+    assert_eq!(world.delete("dora", &format!("{share}/{other}")).await.status, 204);
+    assert_eq!(world.get("dora", &path).await.expect(200)["destinations"], json!([]));
+}
+
+async fn weights_are_all_or_none_and_sum_to_a_hundred(world: World) {
+    let Place { world, space, domain, .. } = place(world).await;
+    let (a, b) = (app(&world, &space, "a").await, app(&world, &space, "b").await);
+    let made = world.post("dora", "/v3/routes", route(&space, &domain, "shop", "")).await.expect(201);
+    let path = format!("/v3/routes/{}/destinations", made["guid"].as_str().unwrap());
+    let set = async |first: i32, second: Value| {
+        let wanted =
+            json!({ "destinations": [{ "app": { "guid": a }, "weight": first }, { "app": { "guid": b }, "weight": second }] });
+        world.patch("dora", &path, wanted).await
+    };
+    assert_eq!(set(60, json!(30)).await.detail(422), "Destinations must have weights that sum to 100.");
+    assert_eq!(set(60, Value::Null).await.detail(422), "Destinations cannot contain both weighted and unweighted destinations.");
+    let all = set(60, json!(40)).await.expect(200);
+    assert_eq!(all["destinations"].as_array().unwrap().len(), 2);
+    let one = format!("{path}/{}", all["destinations"][0]["guid"].as_str().unwrap());
+    assert_eq!(world.delete("dora", &one).await.detail(422), "Weighted destinations cannot be deleted individually.");
+    let none = world.patch("dora", &path, json!({ "destinations": [] })).await.expect(200);
+    assert_eq!(none["destinations"], json!([]));
+}
+
+async fn options_are_merged_and_never_shown_as_null(world: World) {
+    let Place { world, space, domain, .. } = place(world).await;
+    let mut body = route(&space, &domain, "shop", "");
+    body["options"] = json!({ "loadbalancing": "fastest" });
+    let text = "Options Loadbalancing must be one of 'round-robin, least-connection' if present";
+    assert_eq!(world.post("dora", "/v3/routes", body.clone()).await.detail(422), text);
+    body["options"] = json!({ "loadbalancing": "least-connection" });
+    let made = world.post("dora", "/v3/routes", body).await.expect(201);
+    assert_eq!(made["options"], json!({ "loadbalancing": "least-connection" }));
+    let path = format!("/v3/routes/{}", made["guid"].as_str().unwrap());
+    let removed = world.patch("dora", &path, json!({ "options": { "loadbalancing": null } })).await.expect(200);
+    assert!(removed.get("options").is_none());
+}
+
+async fn deleting_a_space_takes_its_apps_and_routes_with_it(world: World) {
+    let Place { world, org, space, domain } = place(world).await;
+    tenancy::role(&world, "om", "organization_manager", &org).await;
+    let app = app(&world, &space, "shop").await;
+    let made = world.post("dora", "/v3/routes", route(&space, &domain, "shop", "")).await.expect(201);
+    let path = format!("/v3/routes/{}", made["guid"].as_str().unwrap());
+    world
+        .post("dora", &format!("{path}/destinations"), json!({ "destinations": [{ "app": { "guid": app } }] }))
+        .await
+        .expect(200);
+    assert_eq!(world.delete("dora", &format!("/v3/spaces/{space}")).await.status, 403);
+    let job = world.delete("om", &format!("/v3/spaces/{space}")).await;
+    assert_eq!(world.job(job).await["state"], "COMPLETE");
+    for gone in [path, format!("/v3/apps/{app}"), format!("/v3/spaces/{space}")] {
+        assert_eq!(world.get("admin", &gone).await.status, 404, "{gone}");
+    }
+    let free = world.get("om", &format!("/v3/domains/{domain}/route_reservations?host=shop")).await.expect(200);
+    assert_eq!(free["matching_route"], false);
+}
+
 super::scenarios! {
+    mapping_tells_the_deas_that_run_the_app,
+    a_route_leads_to_apps_of_its_own_space_only,
+    a_shared_route_serves_apps_of_both_spaces_until_it_is_unshared,
+    weights_are_all_or_none_and_sum_to_a_hundred,
+    options_are_merged_and_never_shown_as_null,
+    deleting_a_space_takes_its_apps_and_routes_with_it,
     a_route_reads_as_the_client_expects_it,
     a_taken_route_is_refused,
     a_host_taken_by_another_space_is_refused_with_any_path,
