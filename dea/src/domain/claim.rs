@@ -137,6 +137,14 @@ pub fn names(record: &InstanceRecord, instance: InstanceId) -> bool {
     [&record.owner, &record.predecessor].into_iter().flatten().any(|holder| holder.instance == instance)
 }
 
+/// Whether a record that was written for `wanted` still has a place for its instance. A predecessor that crashed has none.
+pub fn keeps(record: &InstanceRecord, wanted: &Wanted) -> bool {
+    match wanted {
+        Wanted::Hold(hold) => names(record, hold.slot.instance),
+        Wanted::Release(_) => true,
+    }
+}
+
 /// The next step for a record. `reassert`: the store is known to have been rolled back, so what it says is old.
 pub fn step(current: Option<&InstanceRecord>, wanted: &Wanted, reassert: bool) -> Step {
     match wanted {
@@ -259,6 +267,7 @@ mod tests {
         let evacuating = claimed(None, &hold(4, InstanceState::Evacuating));
         let record = claimed(Some(&evacuating), &hold(5, InstanceState::Starting));
         let Step::Update(next) = step(Some(&record), &want(4, InstanceState::Crashed), false) else { panic!() };
+        assert!(!keeps(&next, &want(4, InstanceState::Crashed)), "nothing of it is left to tell");
         assert_eq!((next.predecessor, next.owner.unwrap().state), (None, InstanceState::Starting));
     }
 

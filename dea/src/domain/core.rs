@@ -252,4 +252,6 @@ impl Instance {
 }
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 pub(crate) mod tests;

@@ -81,7 +81,10 @@ async fn try_write(bucket: &Bucket, key: &str, wanted: &Wanted, seen: u64, absen
     Ok(match claim::step(current.as_ref(), wanted, reassert) {
         Step::Nothing => Written::Done { revision },
         Step::Create(record) => Written::Done { revision: bucket.create(key, &record).await? },
-        Step::Update(record) => Written::Done { revision: bucket.update(key, &record, revision).await? },
+        Step::Update(record) => {
+            let revision = bucket.update(key, &record, revision).await?;
+            if claim::keeps(&record, wanted) { Written::Done { revision } } else { Written::Lost }
+        }
         Step::Remove => {
             bucket.remove(key, revision).await?;
             Written::Done { revision: 0 }

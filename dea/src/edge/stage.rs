@@ -215,6 +215,7 @@ impl Job<'_> {
                 self.note(LogType::Out, &format!("Downloaded build artifacts cache ({})", text::size(size)));
                 Some(to)
             }
+            Err(Error::NotFound(_)) => None,
             Err(cause) => {
                 warn!(error = &cause as &dyn std::error::Error, build.id = %self.spec.build, "staging without its cache");
                 None
