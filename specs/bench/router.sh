@@ -23,7 +23,7 @@ trap cleanup EXIT
 
 base=${PORT_BASE:-18200}
 backend=$base ours=$((base + 1)) status=$((base + 2)) peer_haproxy=$((base + 3)) peer_nginx=$((base + 4))
-mkdir -p "${TMPDIR:-/tmp}/router_bench"
+mkdir -p "$work/router_bench"
 
 # --- the backend: a static answer, no logs
 cat >"$work/backend.conf" <<END
@@ -68,21 +68,21 @@ measure() {
     awk -v t=$((after - before)) -v hz="$(getconf CLK_TCK)" -v n="$done" -v r="$rate" 'BEGIN {printf "%.1f %.0f\n", t / hz * 1e6 / n, r}'
 }
 
-wait_port() { for _ in $(seq 200); do (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return; sleep 0.1; done; echo "port $1 stays closed" >&2; exit 1; }
+wait_port() { for _ in $(seq 200); do (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return; sleep 0.1; done; echo "port $1 stays closed" >&2; cat "$work"/*.log >&2 2>/dev/null; exit 1; }
 median() { sort -n | awk '{v[NR]=$1} END {print v[int((NR + 1) / 2)]}'; }
 
 wait_port "$backend"
 printf '%-9s %-9s %12s %12s %10s\n' routes router "us/request" "requests/s" "x haproxy"
 for count in $routes; do
     export BENCH_ROUTES=$count
-    "$bench" router "$ours" "$status" "$work/agent.sock" "$backend" "$count" "$threads" 2>"$work/router.log" & router=$!; pids+=($router)
+    TMPDIR=$work "$bench" router "$ours" "$status" "$work/agent.sock" "$backend" "$count" "$threads" 2>"$work/router.log" & router=$!; pids+=($router)
 
     for i in $(seq 0 $((count - 1))); do echo "host-$i.bench app"; done >"$work/hosts.map"
     cat >"$work/haproxy.cfg" <<END
 global
   nbthread $threads
   log $work/syslog.sock len 4096 local0
-  maxconn 20000
+  maxconn 4000
 defaults
   mode http
   log global

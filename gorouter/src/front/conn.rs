@@ -29,6 +29,8 @@ use tokio_rustls::server::TlsStream;
 
 /// First size of the buffer for heads.
 const HEAD_BUFFER: usize = 4_096;
+/// Smaller writes are gathered until they are flushed.
+const GATHER: usize = 8_192;
 
 /// The bytes' way.
 pub(crate) enum Transport {
@@ -41,6 +43,8 @@ pub(crate) struct Conn {
     transport: Transport,
     /// Read, but not handed out.
     buffer: BytesMut,
+    /// Written by the engine, but not sent: the head of an answer waits here for its body.
+    unsent: BytesMut,
     scanner: Scanner,
     framing: Framing,
     socket: Arc<SocketDigest>,
@@ -62,9 +66,9 @@ impl Conn {
         };
         let socket = SocketDigest::from_raw_fd(fd);
         let _ = socket.peer_addr.set(Some(EngineAddr::Inet(client)));
-        let (buffer, scanner) = (BytesMut::new(), Scanner::default());
+        let (buffer, unsent, scanner) = (BytesMut::new(), BytesMut::new(), Scanner::default());
         let socket = Arc::new(socket);
-        Self { transport, buffer, scanner, framing: Framing::Sized(0), socket, tls, http2, fd }
+        Self { transport, buffer, unsent, scanner, framing: Framing::Sized(0), socket, tls, http2, fd }
     }
 
     pub(crate) fn is_http2(&self) -> bool {
@@ -212,15 +216,43 @@ impl Conn {
 
 impl AsyncWrite for Conn {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().transport).poll_write(cx, bytes)
+        let this = self.get_mut();
+        if this.unsent.len() + bytes.len() > GATHER {
+            ready!(this.poll_send(cx))?;
+        }
+        if bytes.len() >= GATHER {
+            return Pin::new(&mut this.transport).poll_write(cx, bytes);
+        }
+        this.unsent.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().transport).poll_flush(cx)
+        let this = self.get_mut();
+        ready!(this.poll_send(cx))?;
+        Pin::new(&mut this.transport).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().transport).poll_shutdown(cx)
+        let this = self.get_mut();
+        ready!(this.poll_send(cx))?;
+        Pin::new(&mut this.transport).poll_shutdown(cx)
+    }
+}
+
+impl Conn {
+    /// Sends what was gathered.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            let sent = ready!(Pin::new(&mut self.transport).poll_write(cx, &self.unsent))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unsent.advance(sent);
+        }
+        // The room is used again by the next answer.
+        self.unsent.clear();
+        Poll::Ready(Ok(()))
     }
 }
 

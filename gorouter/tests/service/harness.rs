@@ -250,7 +250,7 @@ impl App {
 
     /// An app that says what it was sent: the whole request with its body.
     pub(crate) async fn echo() -> Self {
-        Self::start(|request| ok(request)).await
+        Self::start(ok).await
     }
 
     /// An app that says its name.
