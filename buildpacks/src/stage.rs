@@ -24,8 +24,11 @@ use std::{
     time::Duration,
 };
 
-/// A Procfile or `config.yml` larger than this is none.
-const LARGEST_TEXT: u64 = 1 << 20;
+/// A Procfile, `launch.yml` or `config.yml` larger than this is none, and all processes together must fit into it too: the result
+/// travels through several hands.
+const LARGEST_TEXT: usize = 64 << 10;
+/// Names, versions and what `detect` says are cut here.
+const LONGEST_NAME: usize = 200;
 
 /// Where things lie.
 #[derive(Clone, Debug)]
@@ -191,7 +194,7 @@ impl Staging<'_> {
                 }
             };
             if let Some(detected) = self.scripts.detect(&buildpack)? {
-                return Ok(Chosen { supply: Vec::new(), last: buildpack, detected });
+                return Ok(Chosen { supply: Vec::new(), last: buildpack, detected: cut(&detected) });
             }
         }
         Err(Failure::NotDetected)
@@ -240,7 +243,10 @@ impl Staging<'_> {
     fn about(&self, index: &str) -> About {
         let text = read_text(&self.deps().join(index).join("config.yml")).ok().flatten();
         // It only describes: a broken one must not stop the staging.
-        text.and_then(|text| About::parse(&text).ok()).unwrap_or_default()
+        let mut about = text.and_then(|text| About::parse(&text).ok()).unwrap_or_default();
+        about.name = cut(&about.name);
+        about.version = about.version.map(|version| cut(&version));
+        about
     }
 
     fn processes(&self, chosen: &Chosen, result: &mut ResultFile) -> Result<(), Failure> {
@@ -255,6 +261,10 @@ impl Staging<'_> {
         let procfile = self.app().join("Procfile");
         if let Some(text) = read_text(&procfile).map_err(|e| Failure::File(procfile, e))? {
             processes.add_procfile(&text).map_err(|e| Failure::Procfile(e.to_string()))?;
+        }
+        let bytes: usize = processes.types.iter().map(|(kind, command)| kind.len() + command.len()).sum();
+        if bytes > LARGEST_TEXT {
+            return Err(Failure::ReleaseOutput(chosen.last.name.clone(), "the start commands are larger than 64 KiB".into()));
         }
         result.process_types = processes.types;
         result.sidecars = processes.sidecars.into_values().collect();
@@ -373,12 +383,18 @@ fn empty(folder: &Path) -> Result<(), Failure> {
 /// A text file of sensible size; `None` when there is none.
 fn read_text(path: &Path) -> io::Result<Option<String>> {
     match fs::metadata(path) {
-        Ok(meta) if meta.len() > LARGEST_TEXT => Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB")),
+        Ok(meta) if meta.len() > LARGEST_TEXT as u64 => {
+            Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 64 KiB"))
+        }
         Ok(meta) if !meta.is_file() => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")),
         Ok(_) => fs::read_to_string(path).map(Some),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(LONGEST_NAME).collect()
 }
 
 fn hash(name: &str) -> String {

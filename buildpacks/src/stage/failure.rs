@@ -90,7 +90,9 @@ impl Failure {
             Self::Compile { buildpack, script, cause } => {
                 ("BuildpackCompileFailed", format!("{buildpack}, bin/{script}: {}", hinted(cause)))
             }
-            Self::Release { buildpack, cause } => ("BuildpackReleaseFailed", format!("{buildpack}, bin/release: {}", hinted(cause))),
+            Self::Release { buildpack, cause } => {
+                ("BuildpackReleaseFailed", format!("{buildpack}, bin/release: {}", hinted(cause)))
+            }
             Self::ReleaseOutput(buildpack, why) => ("BuildpackReleaseFailed", format!("{buildpack}: {self}: {why}")),
             Self::Timeout { seconds, doing } => {
                 ("StagingTimeExpired", format!("{seconds} s are allowed, and they ended during {doing}"))

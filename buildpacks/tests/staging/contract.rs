@@ -186,6 +186,26 @@ fn package_and_procfile_that_are_no_good() {
 }
 
 #[test]
+fn what_travels_is_of_sensible_size() {
+    let mut stage = Stage::new();
+    stage.app(&[("Procfile", &format!("web: {}\n", "x".repeat(70_000)))]);
+    stage.buildpack("long", &[("detect", "printf %05000d 1"), ("compile", ""), RELEASE]);
+    let (message, _) = refused(stage.run(), 1, "StagingError");
+    assert!(message.contains("larger than 64 KiB"), "{message}");
+    stage.app(&[("Procfile", &format!("web: {}\nworker: {}\n", "x".repeat(30_000), "y".repeat(30_000)))]);
+    let result = staged(stage.run());
+    assert_eq!(result.detected_buildpack.len(), 200);
+    assert_eq!(result.process_types["worker"].len(), 30_000);
+    stage.app(&[("a", "1")]);
+    stage.order["buildpacks"] = json!([]);
+    stage
+        .buildpack("huge", &[("compile", ""), ("release", "echo 'default_process_types:'; echo \"  web: $(printf %070000d 1)\"")])
+        .chosen();
+    let (message, _) = refused(stage.run(), 224, "BuildpackReleaseFailed");
+    assert!(message.contains("the start commands are larger than 64 KiB"), "{message}");
+}
+
+#[test]
 fn cache_belongs_to_its_buildpack_and_comes_back() {
     let mut stage = Stage::new();
     stage.app(&[("a", "1")]);
