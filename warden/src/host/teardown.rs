@@ -70,6 +70,13 @@ impl Host {
 
     /// The daemon's end: a host without containers is left as it was found.
     pub(crate) async fn end(&self) {
+        // What is being taken away at this moment is a matter of milliseconds.
+        for _ in 0..200 {
+            if !self.state().containers.values().any(|there| there.phase == Phase::Going) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         if !self.state().containers.is_empty() {
             return;
         }

@@ -75,20 +75,9 @@ async fn a2_only_three_descriptors_and_a_working_directory_inside() {
     for user in USERS {
         assert_eq!(world.python("box", user, listing).await.1, "[0, 1, 2] /home/vcap\n");
     }
-    let exit = world
-        .run(&spec(
-            "main",
-            &[
-                "/usr/bin/python3",
-                "-c",
-                &listing
-                    .replace("print(", "os.write(2, str(")
-                    .replace("os.getcwd())", "os.getcwd())).encode())")
-                    .replace("str(open_now, os.getcwd())", "str((open_now, os.getcwd()))"),
-            ],
-        ))
-        .await;
-    assert_eq!(exit.last_stderr, ["([0, 1, 2], '/home/vcap')"]);
+    let told = format!("{listing}\nimport sys\nprint(open_now, os.getcwd(), file=sys.stderr)");
+    let exit = world.run(&spec("main", &["/usr/bin/python3", "-c", &told])).await;
+    assert_eq!(exit.last_stderr, ["[0, 1, 2] /home/vcap"]);
     for number in 3..=20 {
         let mut asked = spec("cwd", &["/bin/true"]);
         asked.process.cwd = format!("/proc/self/fd/{number}").into();
@@ -167,7 +156,8 @@ async fn a6_no_mount_has_a_peer_on_the_host() {
         assert!(!optional.contains("shared:") && !optional.contains("master:"), "{line}");
         let at = line.split(' ').nth(4).unwrap();
         let options = line.split(' ').nth(5).unwrap();
-        assert!(options.contains("nosuid") || at.starts_with("/dev/") || at.starts_with("/proc/"), "{line}");
+        let kernel = ["/dev/", "/proc/", "/sys/"].iter().any(|top| at.starts_with(top));
+        assert!(kernel || options.contains("nosuid"), "{line}");
         if at.starts_with("/sys") || at.starts_with("/proc/sys") {
             assert!(options.starts_with("ro"), "{line}");
         }
@@ -201,13 +191,11 @@ async fn a10_devices_are_a_pinned_list_and_none_can_be_made() {
     let program = "import stat\nfor kind, major, minor in ((stat.S_IFBLK, 7, 0), (stat.S_IFBLK, 8, 0), (stat.S_IFBLK, 254, 0), (stat.S_IFCHR, 1, 1), (stat.S_IFCHR, 1, 11), (stat.S_IFCHR, 10, 237)):\n  for place in ('/tmp/d', '/dev/d', '/dev/shm/d'):\n    print(place, kind, major, minor, tried(lambda: os.mknod(place, kind | 0o666, os.makedev(major, minor))))";
     all_refused(&world, program, &[1, 13]).await;
     let (_, listed) = world.exec("box", "cd /dev; ls -1").await;
-    let names: Vec<&str> = listed.lines().collect();
+    // A link to /proc/kcore, where the kernel has that: it is masked.
+    let names: Vec<&str> = listed.lines().filter(|name| *name != "core").collect();
     assert_eq!(
         names,
-        [
-            "core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty",
-            "urandom", "zero"
-        ]
+        ["fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"]
     );
     world.end().await;
 }

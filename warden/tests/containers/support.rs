@@ -75,7 +75,7 @@ impl World {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Raw)) -> Self {
-        let number = (std::process::id() % 499) * 8 + NEXT.fetch_add(1, Ordering::SeqCst) % 8;
+        let number = (std::process::id() % 31) * 128 + NEXT.fetch_add(1, Ordering::SeqCst) % 128;
         let folder = std::env::temp_dir().join(format!("warden-test-{number}"));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(folder.join("sources")).unwrap();
@@ -203,19 +203,29 @@ impl World {
 }
 
 impl Drop for World {
+    /// After a failed test: takes away what it made, as far as that goes without its daemon.
     fn drop(&mut self) {
-        // A failed test: take away what it made, as far as that goes without its daemon.
+        if !std::thread::panicking() {
+            return;
+        }
         let parent = &self.raw.cgroup_parent;
-        let Ok(hierarchies) = fs::read_dir("/sys/fs/cgroup") else { return };
-        let tops = hierarchies.flatten().map(|entry| entry.path().join(parent)).chain([Path::new("/sys/fs/cgroup").join(parent)]);
-        for top in tops {
-            for container in fs::read_dir(&top).into_iter().flatten().flatten() {
-                let pids = fs::read_to_string(container.path().join("cgroup.procs")).unwrap_or_default();
-                for pid in pids.lines().filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)) {
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                }
+        let hierarchies =
+            || fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path().join(parent));
+        let children = |top: &Path| fs::read_dir(top).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
+        for container in hierarchies().flat_map(|top| children(&top).collect::<Vec<_>>()) {
+            let pids = fs::read_to_string(container.path().join("cgroup.procs")).unwrap_or_default();
+            for pid in pids.lines().filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }
+        std::thread::sleep(Duration::from_millis(500));
+        for top in hierarchies() {
+            children(&top).for_each(|container| drop(fs::remove_dir(container.path())));
+            let _ = fs::remove_dir(top);
+        }
+        output("nft", &["delete", "table", "inet", &self.raw.network.table]);
+        output("ip", &["link", "delete", &format!("{}gw", self.raw.network.link_prefix)]);
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -87,13 +87,11 @@ fn mounts(launch: &Launch, rootfs: &Rootfs) -> Value {
                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]}),
         json!({"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
                "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=64m"]}),
-        json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]}),
         json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}),
+        // The folder is read-only by this option, the mounts in it by themselves.
+        json!({"destination": "/sys/fs/cgroup", "type": "bind", "source": rootfs.cgroups,
+               "options": ["rbind", "ro", "nosuid", "noexec", "nodev"]}),
     ];
-    for (source, destination) in &rootfs.cgroups {
-        mounts.push(json!({"destination": destination, "type": "bind", "source": source,
-                           "options": ["bind", "ro", "nosuid", "noexec", "nodev"]}));
-    }
     for (bind, source) in launch.spec.mounts.iter().zip(&rootfs.binds) {
         let access = if bind.read_only { "ro" } else { "rw" };
         mounts.push(json!({"destination": bind.destination, "type": "bind", "source": source,

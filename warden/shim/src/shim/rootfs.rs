@@ -30,8 +30,8 @@ pub(crate) struct Rootfs {
     pub(crate) bundle: PathBuf,
     /// `libcontainer`'s own records.
     pub(crate) state: PathBuf,
-    /// Prepared mounts of the container's own cgroups, and where each appears.
-    pub(crate) cgroups: Vec<(PathBuf, PathBuf)>,
+    /// Folder with the container's own cgroups, each a mount.
+    pub(crate) cgroups: PathBuf,
     /// One prepared mount for each of the spec's, in its order.
     pub(crate) binds: Vec<PathBuf>,
     /// The private upper layer.
@@ -54,7 +54,7 @@ pub(crate) fn prepare(launch: &Launch) -> Result<Rootfs, Failure> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("tmpfs"), scratch, Some("tmpfs"), flags, Some("mode=0711,size=16m")).map_err(at("mounting the scratch folder"))?;
     std::env::set_current_dir(scratch).map_err(at("entering the scratch folder"))?;
-    for name in ["disk", "merged", "bundle", "state", "cgroups", "views", "binds"] {
+    for name in ["disk", "merged", "bundle", "state", "cgroups", "binds"] {
         DirBuilder::new().mode(0o711).create(name).map_err(at("making the scratch folder"))?;
     }
     let ids = IdMap { inside: 0, outside: launch.id_base, count: ID_RANGE };
@@ -65,21 +65,33 @@ pub(crate) fn prepare(launch: &Launch) -> Result<Rootfs, Failure> {
     let root = File::open("merged").map_err(at("opening the root"))?;
     write_files(launch, &root)?;
     let binds = binds(launch)?;
-    let cgroups = cgroup_views(launch).map_err(at("preparing cgroups"))?;
+    show_kernel().map_err(at("showing the kernel's file systems"))?;
+    cgroup_view(launch).map_err(at("preparing cgroups"))?;
     enter_scratch().map_err(at("entering the scratch folder"))?;
-    Ok(Rootfs { root: "/merged".into(), bundle: "/bundle".into(), state: "/state".into(), cgroups, binds, upper })
+    Ok(Rootfs {
+        root: "/merged".into(),
+        bundle: "/bundle".into(),
+        state: "/state".into(),
+        cgroups: "/cgroups".into(),
+        binds,
+        upper,
+    })
+}
+
+/// Shows what `libcontainer` looks at. It must come before our view of cgroups, whose mounts it would take for the host's.
+fn show_kernel() -> io::Result<()> {
+    for name in ["proc", "sys", "dev"] {
+        DirBuilder::new().mode(0o755).create(name)?;
+        let source = Path::new("/").join(name);
+        mount(Some(&source), name, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+    }
+    Ok(())
 }
 
 /// Makes the scratch folder the root. What follows runs as a user of the container, who may not pass through the host's folders; and
 /// has no need to see them.
 fn enter_scratch() -> io::Result<()> {
-    for name in ["proc", "sys", "dev", "host"] {
-        DirBuilder::new().mode(0o755).create(name)?;
-    }
-    for name in ["proc", "sys", "dev"] {
-        let source = Path::new("/").join(name);
-        mount(Some(&source), name, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
-    }
+    fs::create_dir("host")?;
     nix::unistd::pivot_root(".", "host")?;
     std::env::set_current_dir("/")?;
     nix::mount::umount2("/host", nix::mount::MntFlags::MNT_DETACH)?;
@@ -205,39 +217,32 @@ fn binds(launch: &Launch) -> Result<Vec<PathBuf>, Failure> {
     Ok(prepared)
 }
 
-/// Prepares the container's own cgroups for showing, read-only from outside its user namespace, so that it can never be undone inside.
-///
-/// Each comes as (what is shown, where inside). Their folders do not have the names of controllers, because `libcontainer` takes
-/// every cgroup mount with such a name for the host's.
-fn cgroup_views(launch: &Launch) -> io::Result<Vec<(PathBuf, PathBuf)>> {
-    let (top, inside) = (Path::new("/sys/fs/cgroup"), Path::new("/sys/fs/cgroup"));
+/// Shows the container its own cgroups, read-only from outside its user namespace, so that it can never be undone inside.
+fn cgroup_view(launch: &Launch) -> io::Result<()> {
+    let top = Path::new("/sys/fs/cgroup");
     let below = launch.cgroup.trim_start_matches('/');
     if top.join("cgroup.controllers").exists() {
-        return Ok(vec![(show_cgroup(&top.join(below), 0)?, inside.to_owned())]);
+        return show_cgroup(&top.join(below), Path::new("cgroups"));
     }
-    let mut views = vec![(PathBuf::from("/cgroups"), inside.to_owned())];
     for controller in ["memory", "cpu", "cpuacct", "pids"] {
         let Ok(hierarchy) = fs::canonicalize(top.join(controller)) else { continue };
         let Some(name) = hierarchy.file_name() else { continue };
-        let place = Path::new("cgroups").join(name);
-        if !place.exists() {
-            fs::create_dir(&place)?;
-            views.push((show_cgroup(&hierarchy.join(below), views.len())?, inside.join(name)));
+        let view = Path::new("cgroups").join(name);
+        if !view.exists() {
+            fs::create_dir(&view)?;
+            show_cgroup(&hierarchy.join(below), &view)?;
         }
         if name != controller {
             symlink(name, Path::new("cgroups").join(controller))?;
         }
     }
-    Ok(views)
+    Ok(())
 }
 
-fn show_cgroup(folder: &Path, number: usize) -> io::Result<PathBuf> {
+fn show_cgroup(folder: &Path, view: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    let view = PathBuf::from(format!("views/{number}"));
-    fs::create_dir(&view)?;
     let source = open_path(folder)?;
-    kernel::show(source.as_fd(), &view, MountLook { read_only: true, noexec: true, ids: None })?;
-    Ok(Path::new("/").join(view))
+    kernel::show(source.as_fd(), view, MountLook { read_only: true, noexec: true, ids: None })
 }
 
 #[cfg(test)]
