@@ -24,7 +24,9 @@ impl Remains {
         all.extend(mounts.lines().filter(|line| line.contains(mark)).map(|line| format!("mount: {line}")));
         let subnet = format!("10.{}.", 200 + slot);
         all.extend(
-            lines("ip", &["-o", "link"], &format!(" cpt{slot}")).chain(lines("ip", &["route"], &subnet)).map(|line| format!("network: {line}")),
+            lines("ip", &["-o", "link"], &format!(" cpt{slot}"))
+                .chain(lines("ip", &["route"], &subnet))
+                .map(|line| format!("network: {line}")),
         );
         all.extend(lines("ip", &["netns", "list"], &format!("cupola-test-{slot}")).map(|line| format!("namespace: {line}")));
         all.extend(

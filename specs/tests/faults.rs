@@ -4,6 +4,7 @@
 
 use specs::{Client, Platform, app, unique, wait_for};
 use std::{
+    collections::BTreeSet,
     process::Command,
     sync::{
         Arc, Mutex, MutexGuard,
@@ -112,6 +113,19 @@ fn pids(program: &str, mark: &str) -> Vec<i32> {
     String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| line.parse().ok()).collect()
 }
 
+/// The shims of the platform's containers: the nearest ancestors of that name of the processes in its cgroups.
+fn shims(platform: &Platform) -> BTreeSet<i32> {
+    let group = format!("/cupola-test-{}/", platform.slot());
+    let read = |pid: i32, file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let parent = |pid: i32| read(pid, "status").lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse::<i32>().ok());
+    let all = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let inside = all.filter(|pid| read(*pid, "cgroup").contains(&group));
+    let shim = |pid: i32| {
+        std::iter::successors(Some(pid), |pid| parent(*pid)).find(|pid| read(*pid, "cmdline").starts_with("warden_keeper"))
+    };
+    inside.filter_map(shim).collect()
+}
+
 /// A part dies: the same instance goes on, no request fails, and afterwards the platform reconciles.
 fn death_of_a_part_is_not_noticed_by_apps(part: &str) {
     let Some(world) = World::new() else { return };
@@ -120,8 +134,9 @@ fn death_of_a_part_is_not_noticed_by_apps(part: &str) {
     world.kill_part(part);
     assert_eq!(world.instance(), before, "the instance was replaced");
     world.still_reconciles();
+    // The second instance may answer for a moment more; an instance that was replaced never answers again.
+    wait_for("the first instance alone", SOON, || (0..10).all(|_| world.instance() == before).then_some(()));
     assert_eq!(prober.stop(), Vec::<u16>::new(), "requests that failed");
-    assert_eq!(world.instance(), before, "the instance was replaced");
 }
 
 #[test]
@@ -187,7 +202,7 @@ fn a_killed_app_process_is_a_crash_and_is_replaced() {
 fn a_killed_shim_ends_its_instance_and_leaves_nothing() {
     let Some(world) = World::new() else { return };
     let before = world.instance();
-    let shims = pids("warden_shim", &world.platform.folder().display().to_string());
+    let shims = shims(world.platform);
     assert!(!shims.is_empty(), "no shim runs");
     shims.into_iter().for_each(kill);
     wait_for("another instance", SOON, || {

@@ -100,7 +100,7 @@ fn runs_the_whole_life_of_an_app() {
     platform.wait_for_status(&name, "/", 200, SOON);
     cf.ok(&["restart", &name]).says("running");
 
-    cf.ok(&["scale", &name, "-i", "3"]).says("OK");
+    cf.ok(&["scale", &name, "-i", "3"]).says("Scaling app");
     wait_for("three running instances", SOON, || cf.run(&["app", &name]).stdout.contains("instances:       3/3").then_some(()));
     cf.ok(&["restart-app-instance", &name, "2"]).says("OK");
     wait_for("three running instances again", SOON, || {
