@@ -186,7 +186,8 @@ impl From<diesel::result::Error> for Error {
             return Self::Unavailable("the database", e.into());
         }
         let contended = match &e {
-            Sql::DatabaseError(Kind::SerializationFailure, _) => true,
+            // A key that nobody translated: somebody else did the same, or took away what is referred to, at the same time.
+            Sql::DatabaseError(Kind::SerializationFailure | Kind::UniqueViolation | Kind::ForeignKeyViolation, _) => true,
             Sql::DatabaseError(_, info) => {
                 info.message().contains("deadlock detected") || info.message().contains("database is locked")
             }

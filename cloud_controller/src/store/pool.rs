@@ -22,8 +22,10 @@ use tokio::sync::Semaphore;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
-/// How many connections at most. SQLite: readers; its one writer is held apart.
+/// How many connections at most.
 const CONNECTIONS: u32 = 8;
+/// The key of the lock that writers hold on PostgreSQL; any number that nobody else uses in this database.
+const WRITER_LOCK: i64 = 0x6375_706f_6c61;
 /// How often a transaction is tried when others are in its way.
 const ATTEMPTS: u32 = 8;
 
@@ -46,8 +48,8 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     pool: Pool<Manager>,
     permits: Arc<Semaphore>,
-    /// SQLite has one writer at a time: waiting here is fair, waiting in the database is not.
-    writers: Arc<Semaphore>,
+    /// One writer at a time: waiting here is fair, waiting in the database is not.
+    writer: Arc<Semaphore>,
     #[cfg_attr(not(test), expect(dead_code, reason = "only tests count statements"))]
     queries: Arc<AtomicU64>,
 }
@@ -59,7 +61,6 @@ impl Store {
     /// [`Error::Unavailable`] when it cannot be reached; [`Error::Internal`] when the tables cannot be made.
     pub fn open(database: &Database) -> Result<Self> {
         let queries = Arc::new(AtomicU64::new(0));
-        let writers = if matches!(database, Database::Sqlite(_)) { 1 } else { CONNECTIONS as usize };
         let manager = Manager { database: database.clone(), queries: queries.clone() };
         manager.migrate()?;
         let pool = Pool::builder()
@@ -69,7 +70,7 @@ impl Store {
             .build(manager)
             .map_err(|e| Error::Unavailable("the database", e.into()))?;
         let permits = Arc::new(Semaphore::new(CONNECTIONS as usize));
-        Ok(Self(Arc::new(Inner { pool, permits, writers: Arc::new(Semaphore::new(writers)), queries })))
+        Ok(Self(Arc::new(Inner { pool, permits, writer: Arc::new(Semaphore::new(1)), queries })))
     }
 
     /// Runs queries that change nothing.
@@ -94,7 +95,7 @@ impl Store {
         T: Send + 'static,
         F: FnMut(&mut Conn) -> Result<T> + Send + 'static,
     {
-        let writer = self.0.writers.clone().acquire_owned().await.map_err(|e| Error::internal("the pool", e))?;
+        let writer = self.0.writer.clone().acquire_owned().await.map_err(|e| Error::internal("the pool", e))?;
         self.read(move |conn| {
             let _writer = writer;
             let mut attempt = 1;
@@ -126,7 +127,7 @@ fn transaction<T>(conn: &mut Conn, work: &mut impl FnMut(&mut Conn) -> Result<T>
         Conn::Sqlite(conn) => AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE")?,
         Conn::Postgres(conn) => AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN")?,
     }
-    match work(conn) {
+    match lock(conn).and_then(|()| work(conn)) {
         Ok(value) => {
             Conn::commit_transaction(conn)?;
             Ok(value)
@@ -136,6 +137,17 @@ fn transaction<T>(conn: &mut Conn, work: &mut impl FnMut(&mut Conn) -> Result<T>
             Err(e)
         }
     }
+}
+
+/// Gives PostgreSQL what SQLite has by itself: writing transactions run one after the other, over all processes.
+///
+/// Operations read rows, decide, and write whole rows back; side by side, one of them would undo the other. They are short, and
+/// rules that look at several rows ("who has this host", quotas) hold without a lock of their own.
+fn lock(conn: &mut Conn) -> Result<()> {
+    if let Conn::Postgres(conn) = conn {
+        diesel::sql_query(format!("SELECT pg_advisory_xact_lock({WRITER_LOCK})")).execute(conn)?;
+    }
+    Ok(())
 }
 
 struct Manager {

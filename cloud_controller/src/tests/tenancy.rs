@@ -339,7 +339,46 @@ async fn fill(world: &World, org: &str, domain: &Value, number: u32) {
     world.post("admin", "/v3/routes", body).await.expect(201);
 }
 
+async fn a_deletion_that_cannot_finish_deletes_nothing_and_says_why(world: World) {
+    let (owner, guest) = (org(&world, "owner").await, org(&world, "guest").await);
+    let kept = space(&world, &owner, "dev").await;
+    let domain = json!({ "name": "owner.example.com", "relationships": { "organization": { "data": { "guid": owner } } } });
+    let domain = world.post("admin", "/v3/domains", domain).await.expect(201)["guid"].as_str().unwrap().to_owned();
+    let share = format!("/v3/domains/{domain}/relationships/shared_organizations");
+    world.post("admin", &share, json!({ "data": [{ "guid": guest }] })).await.expect(200);
+    let answer = world.delete("admin", &format!("/v3/organizations/{owner}")).await;
+    let job = world.job(answer).await;
+    assert_eq!((&job["state"], &job["operation"]), (&json!("FAILED"), &json!("organization.delete")));
+    assert_eq!(
+        (&job["errors"][0]["code"], &job["errors"][0]["title"]),
+        (&json!(290_010), &json!("CF-OrganizationDeletionFailed"))
+    );
+    let text = "Deletion of organization owner failed because one or more resources within could not be deleted.\n\n\
+                Domain 'owner.example.com' is shared with other organizations. Unshare before deleting.";
+    assert_eq!(job["errors"][0]["detail"], text);
+    assert_eq!(world.get("admin", &format!("/v3/spaces/{kept}")).await.status, 200);
+}
+
+async fn changes_of_one_thing_at_once_do_not_undo_each_other(world: World) {
+    let org = org(&world, "acme").await;
+    let path = format!("/v3/organizations/{org}");
+    let label = |n: u32| json!({ "metadata": { "labels": { format!("l{n}"): "x" } } });
+    let changes = (0..8).map(|n| {
+        let (world, path) = (&world, &path);
+        async move {
+            let change = if n == 3 { json!({ "name": "renamed" }) } else { label(n) };
+            world.patch("admin", path, change).await.expect(200)
+        }
+    });
+    futures::future::join_all(changes).await;
+    let shown = world.get("admin", &path).await.expect(200);
+    assert_eq!(shown["name"], "renamed");
+    assert_eq!(shown["metadata"]["labels"].as_object().unwrap().len(), 7);
+}
+
 super::scenarios! {
+    a_deletion_that_cannot_finish_deletes_nothing_and_says_why,
+    changes_of_one_thing_at_once_do_not_undo_each_other,
     a_taken_organization_name_is_refused_whatever_its_case,
     a_taken_space_name_is_refused_in_its_organization_only,
     bodies_are_checked_strictly_and_all_problems_are_told,
