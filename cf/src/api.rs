@@ -281,7 +281,7 @@ impl Api {
             return Ok(());
         }
         // another command may have renewed it meanwhile: the old refresh token would not serve for long
-        let kept = Config::load()?;
+        let kept = self.config.again()?;
         if kept.target == self.config.target && kept.access_token != self.config.access_token {
             let same_user =
                 identity(&kept.access_token).filter(|theirs| theirs.user_id == ours.user_id && theirs.name == ours.name);
@@ -442,44 +442,4 @@ pub(crate) fn query(path: &str, pairs: &[(&str, &str)]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn token(claims: &str) -> String {
-        format!("e30.{}.sig", BASE64_URL_SAFE_NO_PAD.encode(claims))
-    }
-
-    #[test]
-    fn a_token_says_who_we_are_and_until_when() {
-        let user =
-            identity(&token(r#"{"user_name":"anna","user_id":"u","origin":"uaa","jti":"j","exp":9,"client_id":"cf"}"#)).unwrap();
-        assert_eq!((user.name.as_str(), user.user_id.as_deref(), user.expires_at), ("anna", Some("u"), 9));
-        assert_eq!(identity(&token(r#"{"client_id":"robot","exp":9}"#)).unwrap().name, "robot");
-        assert!(identity("").is_none() && identity("a.b.c").is_none() && identity(&token("{}")).is_none());
-    }
-
-    #[test]
-    fn names_with_commas_stay_one_name() {
-        assert_eq!(query("/v3/apps", &[("names", "a,b"), ("space_guids", "g")]), "/v3/apps?names=a%252Cb&space_guids=g");
-    }
-
-    #[test]
-    fn our_token_goes_to_our_platform_only() {
-        let config = Config {
-            target: Some("https://api.cf.test".into()),
-            log_cache: "https://log-cache.cf.test".into(),
-            ..Config::default()
-        };
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let api = Api {
-            config,
-            http: reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().unwrap(),
-            verbose: false,
-        };
-        assert_eq!(api.url("/v3/apps").unwrap(), "https://api.cf.test/v3/apps");
-        assert!(api.url("https://api.cf.test/v3/jobs/1").is_ok() && api.url("https://log-cache.cf.test/api/v1/info").is_ok());
-        for foreign in ["https://evil.test/v3", "https://api.cf.test.evil.test/", "https://api.cf.test:444/v3"] {
-            assert!(api.url(foreign).is_err(), "{foreign}");
-        }
-    }
-}
+mod tests;

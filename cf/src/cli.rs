@@ -603,7 +603,8 @@ pub(crate) enum HealthCheckType {
     Http,
     Port,
     Process,
-    /// Old word for `process`
+    // the old word for `process`
+    #[value(hide = true)]
     None,
 }
 

@@ -26,6 +26,9 @@ pub(crate) struct Config {
     pub(crate) client: Option<String>,
     pub(crate) org: Option<Named>,
     pub(crate) space: Option<Named>,
+    /// The file it came from and goes to.
+    #[serde(skip)]
+    pub(crate) path: PathBuf,
 }
 
 /// A targeted org or space.
@@ -42,20 +45,28 @@ impl Config {
     }
 
     fn read(path: &Path) -> anyhow::Result<Self> {
-        match std::fs::read_to_string(path) {
+        let config: Self = match std::fs::read_to_string(path) {
             Ok(text) => serde_json::from_str(&text)
-                .with_context(|| format!("{} is not valid; remove it and log in again", path.display())),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
-        }
+                .with_context(|| format!("{} is not valid; remove it and log in again", path.display()))?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Self::default(),
+            Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+        };
+        Ok(Self { path: path.to_owned(), ..config })
+    }
+
+    /// What is kept now, perhaps by another command.
+    pub(crate) fn again(&self) -> anyhow::Result<Self> {
+        Self::read(&self.path)
+    }
+
+    /// One that knows nothing, for the same file.
+    pub(crate) fn empty(&self) -> Self {
+        Self { path: self.path.clone(), ..Self::default() }
     }
 
     /// Keeps it: whole or not at all, readable by its owner only.
     pub(crate) fn save(&self) -> anyhow::Result<()> {
-        self.write(&path()?)
-    }
-
-    fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let path = &self.path;
         let folder = path.parent().ok_or_else(|| anyhow!("{} has no folder", path.display()))?;
         let cannot = || format!("cannot write {}", path.display());
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(cannot)?;
@@ -89,10 +100,11 @@ mod tests {
     fn what_is_kept_is_read_back_and_for_its_owner_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".cf/cupola.json");
-        assert_eq!(Config::read(&path).unwrap(), Config::default());
-        let config = Config { target: Some("https://api.x".into()), refresh_token: "r".into(), ..Config::default() };
-        config.write(&path).unwrap();
-        config.write(&path).unwrap();
+        let nothing = Config::read(&path).unwrap();
+        assert_eq!(nothing, Config { path: path.clone(), ..Config::default() });
+        let config = Config { target: Some("https://api.x".into()), refresh_token: "r".into(), ..nothing };
+        config.save().unwrap();
+        config.save().unwrap();
         assert_eq!(Config::read(&path).unwrap(), config);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft is left");

@@ -23,7 +23,7 @@ const MENU: usize = 50;
 pub(super) async fn api(api: &mut Api, args: &ApiArgs) -> anyhow::Result<()> {
     if args.unset {
         say!("Unsetting API endpoint...");
-        Config::default().save()?;
+        api.config.empty().save()?;
         ui::ok();
         return Ok(());
     }
@@ -213,7 +213,7 @@ async fn discover(api: &mut Api, url: &str, skip_ssl_validation: bool) -> anyhow
     if url::Url::parse(&target).is_ok_and(|url| url.scheme() == "http") {
         eprintln!("Warning: Insecure http API endpoint detected: secure https API endpoints are recommended");
     }
-    let config = Config { target: Some(target.clone()), skip_ssl_validation, ..Config::default() };
+    let config = Config { target: Some(target.clone()), skip_ssl_validation, ..api.config.empty() };
     api.retarget(config)?;
     let root = api.get("/").await.with_context(|| format!("no API at {target}"))?;
     let link = |name: &str| text(&root, &format!("/links/{name}/href")).trim_end_matches('/').to_owned();
