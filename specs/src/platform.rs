@@ -1,7 +1,6 @@
 //! A platform of the tests' own.
 
 use crate::{Client, Reply, http, root, wait_for};
-use nix::fcntl::{Flock, FlockArg};
 use std::{
     fmt::Write as _,
     fs::{self, File},
@@ -42,7 +41,6 @@ pub struct Platform {
     folder: PathBuf,
     /// Held while the platform lives; closing it makes the reaper tear the platform down.
     _reaper: ChildStdin,
-    _slot_lock: Flock<File>,
 }
 
 impl Platform {
@@ -58,7 +56,7 @@ impl Platform {
     }
 
     fn boot(extra: &str) -> Self {
-        let (slot, slot_lock) = take_slot();
+        let (slot, lock) = take_slot();
         let folder = std::env::temp_dir().join(format!("cupola-test-{slot}"));
         // A run that was killed may have left its platform.
         if folder.exists() {
@@ -66,8 +64,8 @@ impl Platform {
         }
         fs::create_dir_all(folder.join("bin")).unwrap();
         install(&folder.join("bin"));
-        let reaper = start_reaper(&folder);
-        let platform = Self { slot, folder, _reaper: reaper, _slot_lock: slot_lock };
+        let reaper = start_reaper(&folder, lock);
+        let platform = Self { slot, folder, _reaper: reaper };
         fs::write(platform.folder.join("settings.toml"), platform.settings(extra)).unwrap();
         platform.up();
         platform
@@ -255,11 +253,12 @@ fn possible() -> bool {
     root
 }
 
-fn take_slot() -> (u32, Flock<File>) {
+/// A number that no other test platform has, and the lock that keeps it so.
+fn take_slot() -> (u32, File) {
     wait_for("a free slot for a test platform", Duration::from_secs(600), || {
         (1..=SLOTS).find_map(|slot| {
             let file = File::create(format!("/run/lock/cupola-test-{slot}")).ok()?;
-            Flock::lock(file, FlockArg::LockExclusiveNonblock).ok().map(|lock| (slot, lock))
+            file.try_lock().ok().map(|()| (slot, file))
         })
     })
 }
@@ -272,14 +271,14 @@ fn install(bin: &Path) {
     assert!(output.status.success(), "bin/install-to: {}", text(&output.stderr));
 }
 
-/// A process that waits for this one to end and then tears the platform down.
-fn start_reaper(folder: &Path) -> ChildStdin {
+/// A process that waits for this one to end and then tears the platform down. It holds the slot's lock until it is done.
+fn start_reaper(folder: &Path, lock: File) -> ChildStdin {
     let folder = folder.display();
     let script = format!(
         "trap '' INT TERM; read -r _; '{folder}/bin/cupola' down --purge --state '{folder}/state' >'{folder}/down.log' 2>&1 && rm -rf '{folder}'"
     );
     let mut reaper = Command::new("setsid");
-    reaper.args(["sh", "-c", &script]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    reaper.args(["sh", "-c", &script]).stdin(Stdio::piped()).stdout(lock).stderr(Stdio::null());
     reaper.spawn().unwrap().stdin.take().unwrap()
 }
 
