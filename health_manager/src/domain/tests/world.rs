@@ -524,12 +524,13 @@ impl World {
             }
             let ((at, _), event) = entry.remove_entry();
             self.now = at.max(self.now);
+            self.wake();
             self.happen(event);
         }
         self.now = target;
         let crosses = |every: u64| before.0 / (every * 1_000_000) != target.0 / (every * 1_000_000);
+        self.wake();
         if self.now >= self.asleep_until {
-            std::mem::take(&mut self.unheard).into_iter().for_each(|input| self.hear(input));
             self.hear(Input::Tick);
         }
         if crosses(1) {
@@ -541,6 +542,13 @@ impl World {
         }
         if crosses(10) {
             self.speak(true);
+        }
+    }
+
+    /// What waited is heard in order, before anything newer.
+    fn wake(&mut self) {
+        if self.now >= self.asleep_until {
+            std::mem::take(&mut self.unheard).into_iter().for_each(|input| self.hear(input));
         }
     }
 
