@@ -192,20 +192,22 @@ fn router_start(config: &Config, rng: &mut StdRng) -> RouterStart {
     }
 }
 
-/// Waits until the registrars that heard this router have answered: the first registrations came, and then no new ones for a
-/// moment. Not longer than `limit`, for there may be none.
+/// Waits until the registrars that heard this router have answered: until registrations came and then no new ones for a
+/// moment, or until so much time went by that there cannot be any. Not longer than `limit`, for the bus may be away.
 async fn settle(shared: &Shared, bus: &Bus, limit: Duration) {
     const QUIET: Duration = Duration::from_millis(150);
+    const NOBODY: u32 = 4;
     let settled = async {
         let mut connected = bus.connected();
         let _ = connected.wait_for(|connected| *connected).await;
-        let mut last = 0;
-        loop {
+        let (mut last, mut silent) = (0, 0);
+        while silent < NOBODY {
             tokio::time::sleep(QUIET).await;
             let now = shared.table.changes();
             if now == last && now > 0 {
                 return;
             }
+            silent = if now == 0 { silent + 1 } else { 0 };
             last = now;
         }
     };
