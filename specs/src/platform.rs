@@ -78,7 +78,7 @@ impl Platform {
             "run_dir = \"{folder}/run\"\nsystem_domain = \"cf{slot}.localhost\"\napps_domain = \"app{slot}.localhost\"\n\
              http_port = {}\nhttps_port = {}\nport_base = {base}\nsubnet = \"10.{}.0.0/18\"\nhost_ports = [{}, {}]\n\
              nft_table = \"cupola_test_{slot}\"\nlink_prefix = \"cpt{slot}\"\ncgroup_parent = \"cupola-test-{slot}\"\ncontainer_uid_base = {}\nservice_uid_base = {}\n\
-             memory_mb = 12288\ndisk_mb = 20480\nquarantine_s = 5\nstacks_dir = \"{}\"\n{extra}\n",
+             memory_mb = 12288\ndisk_mb = 40960\nquarantine_s = 5\nstacks_dir = \"{}\"\n{extra}\n",
             self.http_port(),
             self.https_port(),
             200 + slot,

@@ -14,7 +14,7 @@ fn clients() -> Vec<(&'static Platform, Client)> {
 
 fn push(cf: &Client, folder: &Path, more: &[&str]) -> String {
     let name = unique("app");
-    let mut arguments = vec!["push", &name];
+    let mut arguments = vec!["push", &name, "-m", "256M"];
     arguments.extend(more);
     cf.ok_in(folder, &arguments);
     name
