@@ -35,6 +35,8 @@ pub async fn create(world: &World, spec: &ContainerSpec) -> Result<(Place, Optio
                 backoff.pause().await;
             }
             Err(Error::Unreachable(..)) => return Err("the container runtime does not answer".into()),
+            // The room is reserved in this DEA's books already; Warden gives it back once an earlier container is all gone.
+            Err(cause) if cause.kind() == Some(ErrorKind::NoRoom) && Instant::now() < deadline => backoff.pause().await,
             Err(cause) => return Err(cause.to_string()),
         }
     }

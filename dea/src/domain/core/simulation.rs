@@ -17,13 +17,16 @@ use warden_client::ContainerInfo;
 
 const SLOTS: u32 = 3;
 
+/// Records with their revisions, by key.
+type Records = BTreeMap<String, (InstanceRecord, u64)>;
+
 struct Sim {
     rng: StdRng,
     core: Core,
     now: Timestamp,
-    bucket: BTreeMap<String, (InstanceRecord, u64)>,
+    bucket: Records,
     revision: u64,
-    snapshots: Vec<(BTreeMap<String, (InstanceRecord, u64)>, u64)>,
+    snapshots: Vec<(Records, u64)>,
     watch: VecDeque<Input>,
     pending: Vec<Effect>,
     containers: BTreeMap<String, ContainerInfo>,
