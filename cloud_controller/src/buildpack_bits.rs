@@ -52,7 +52,7 @@ pub async fn keep(api: &Api, caller: &Caller, guid: &str, file: &Path, filename:
 
 /// The stack that an archive names in its `manifest.yml`; its shape is checked too.
 fn inspect(path: &Path) -> Result<Option<String>, archive::ArchiveError> {
-    let mut checked = archive::check(path, Limits::default())?;
+    let mut checked = archive::check(path, Limits { poolable: false, ..Limits::default() })?;
     let top = match checked.holds("bin") {
         true => String::new(),
         false => match checked.only_folder() {

@@ -119,6 +119,7 @@ pub(crate) async fn start_with_state(
         buildpack_bits::bring(&api, folder).await?;
     }
     bus_side::follow(&api.bus, &api.actual, shutdown);
+    api.log.keep_flushing(shutdown);
     reconcile::blobs::start(&api, shutdown);
     reconcile::blobs::expire_builds(&api, shutdown);
     let addresses = listen(&config, &api, shutdown)?;

@@ -212,6 +212,7 @@ async fn remove(api: Data<Api>, caller: Caller, guid: Path<String>) -> Answer {
         jobs::done(tx, "app.delete", Some(("apps", &app.guid)))
     };
     let job = api.write(&caller, work).await?;
+    api.sweep_blobs();
     accepted(&api, &job)
 }
 

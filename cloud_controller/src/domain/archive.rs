@@ -25,11 +25,13 @@ pub struct Limits {
     pub unpacked_bytes: u64,
     /// Unpacked bytes for each packed byte, for archives that unpack to more than [`RATIO_FREE_BYTES`].
     pub ratio: u64,
+    /// Whether files are wanted for matching: their digests cost most of the time.
+    pub poolable: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 100_000, unpacked_bytes: 4 << 30, ratio: 200 }
+        Self { entries: 100_000, unpacked_bytes: 4 << 30, ratio: 200, poolable: true }
     }
 }
 
@@ -214,7 +216,8 @@ fn read_entry(
     let raw_mode = file.unix_mode().unwrap_or(if file.is_dir() { 0o755 } else { 0o644 });
     let kind = kind_of(&given, raw_mode, file.is_dir())?;
     let name = clean_name(&given, kind == Kind::Folder)?;
-    let mut sink = Sink::new(if kind == Kind::Link { 4096 } else { 0 });
+    let keep = limits.poolable && kind == Kind::File && (POOL_MIN..=POOL_MAX).contains(&file.size()) && raw_mode & 0o600 == 0o600;
+    let mut sink = Sink::new(if kind == Kind::Link { 4096 } else { 0 }, keep);
     let size = io::copy(&mut (&mut file).take(left + 1), &mut sink).map_err(unpack_error(&given))?;
     if size > left {
         return Err(refused(format!("The zip file unpacks to more than {} MB", limits.unpacked_bytes >> 20)));
@@ -233,7 +236,6 @@ fn read_entry(
     let verbatim = raw_mode & 0o7000 == 0
         && matches!(method, CompressionMethod::Deflated | CompressionMethod::Stored)
         && kind != Kind::Folder;
-    let keep = kind == Kind::File && (POOL_MIN..=POOL_MAX).contains(&size) && mode & 0o600 == 0o600;
     let file = keep.then(|| Poolable { sha1: hex(&sink.sha1.finalize()), sha256: hex(&sink.sha256.finalize()), size, index });
     Ok((Entry { name, kind, mode, verbatim }, file, size))
 }
@@ -456,9 +458,16 @@ pub fn sha256_of(path: &Path) -> Result<String, ArchiveError> {
 
 fn digest(mut file: File, entries: usize) -> Result<Packed, ArchiveError> {
     file.rewind()?;
-    let mut sink = Sink::new(0);
-    let size = io::copy(&mut BufReader::with_capacity(256 << 10, file), &mut sink)?;
-    Ok(Packed { sha256: hex(&sink.sha256.finalize()), size, entries })
+    let (mut sha256, mut size, mut block) = (Sha256::new(), 0, vec![0; 256 << 10]);
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(Packed { sha256: hex(&sha256.finalize()), size, entries }),
+            read => {
+                sha256.update(&block[..read]);
+                size += read as u64;
+            }
+        }
+    }
 }
 
 /// Checks that a file is a gzip tar of a droplet's shape: readable to the end, with only inner names. Returns its
@@ -508,24 +517,27 @@ pub fn check_droplet(path: &Path, limits: Limits) -> Result<Option<Vec<u8>>, Arc
     Ok(info)
 }
 
-/// Counts nothing, hashes all, and keeps the first bytes.
+/// Hashes all, if that is wanted, and keeps the first bytes.
 struct Sink {
     sha1: Sha1,
     sha256: Sha256,
     kept: Vec<u8>,
     most: usize,
+    hashes: bool,
 }
 
 impl Sink {
-    fn new(most: usize) -> Self {
-        Self { sha1: Sha1::new(), sha256: Sha256::new(), kept: vec![], most }
+    fn new(most: usize, hashes: bool) -> Self {
+        Self { sha1: Sha1::new(), sha256: Sha256::new(), kept: vec![], most, hashes }
     }
 }
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.sha1.update(bytes);
-        self.sha256.update(bytes);
+        if self.hashes {
+            self.sha1.update(bytes);
+            self.sha256.update(bytes);
+        }
         let room = self.most.saturating_sub(self.kept.len()).min(bytes.len());
         self.kept.extend_from_slice(&bytes[..room]);
         Ok(bytes.len())

@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{
-        Caller, Error, Hint, Result, Rule, Scope, Tx,
+        Caller, Error, Result, Rule, Scope, Tx,
         apps::{self as app_domain, LifecycleChange, cache_blob, event, is_buildpack_url},
         environment::{self, Vars},
         metadata::MetadataChange,
@@ -82,6 +82,11 @@ pub fn create(tx: &mut Tx<'_>, policy: &Policy, new: NewBuild, request: Value) -
     let change = LifecycleChange { stack: new.lifecycle.stack.clone().filter(Option::is_some), ..new.lifecycle.clone() };
     app_domain::set_lifecycle(tx, policy, &mut wanted, &change, false)?;
     let stack = wanted.stack.clone().unwrap_or_else(|| policy.default_stack.clone());
+    let was_built = !builds::of_app(tx.conn, &app.guid)?.is_empty();
+    app_domain::check_stack(tx, &stack, was_built).map_err(|e| match e {
+        Error::Invalid(text) => Error::rule(Rule::StackValidationFailed, text),
+        other => other,
+    })?;
     let chosen = wanted.chosen_buildpacks();
     check_usable(tx, &chosen, &stack)?;
     let build = blank(tx, policy, &app, &new, stack, &chosen)?;
@@ -388,16 +393,6 @@ pub fn expire(tx: &mut Tx<'_>, policy: &Policy) -> Result<Vec<(Build, App, Scope
         ended.extend(complete(tx, &build.guid, &result)?);
     }
     Ok(ended)
-}
-
-/// Cancels what is under way for an app.
-pub fn cancel(tx: &mut Tx<'_>, app: &App) -> Result<()> {
-    for build in builds::staging(tx.conn, Some(&app.guid))? {
-        let result = StagingResult::Failed { id: "StagingError".into(), message: "Staging was cancelled".into() };
-        complete(tx, &build.guid, &result)?;
-        tx.hint(Hint::StagingStop(running::id(&app.guid)?));
-    }
-    Ok(())
 }
 
 fn forget_old(tx: &mut Tx<'_>, app: &App) -> Result<()> {

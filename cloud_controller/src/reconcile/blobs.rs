@@ -74,7 +74,7 @@ pub async fn compare(api: &Api) -> Result<()> {
     if found.is_empty() {
         return Ok(());
     }
-    let (wanted, apps) = api.write_as_system(|tx| wanted(tx)).await?;
+    let (wanted, apps) = api.write_as_system(wanted).await?;
     for key in found {
         let of_app = key.strip_prefix("caches/").map(|name| name.get(..36).is_some_and(|app| apps.contains(app)));
         if of_app.unwrap_or_else(|| wanted.contains(&key)) {

@@ -235,6 +235,26 @@ async fn a_droplet_can_be_uploaded_and_brings_its_command(world: World) {
     );
 }
 
+async fn bits_may_be_larger_than_other_bodies(world: World) {
+    let space = space(&world).await;
+    let app = app(&world, &space, "dora").await;
+    let guid = new_package(&world, "dev", &app).await;
+    let mut zip = ZipWriter::new(Cursor::new(vec![]));
+    zip.start_file("big", SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored)).unwrap();
+    zip.write_all(&vec![7; 20 << 20]).unwrap();
+    let bits = Some(("p.zip", zip.finish().unwrap().into_inner()));
+    assert_eq!(upload(&world, "dev", &format!("/v3/packages/{guid}/upload"), bits, None).await.expect(200)["state"], "READY");
+    let build = build(&world, &guid).await;
+    let file = world.folder().join("large");
+    std::fs::write(&file, vec![9; 20 << 20]).unwrap();
+    let open = || tokio::fs::File::open(&file);
+    let uploaded = world.internal("dea").upload(build.parse().unwrap(), "droplet", open().await.unwrap()).await.unwrap();
+    assert_eq!(uploaded.size_bytes, 20 << 20);
+    // Sent again, it takes the place of the first.
+    let again = world.internal("dea").upload(build.parse().unwrap(), "droplet", open().await.unwrap()).await.unwrap();
+    assert_eq!(uploaded, again);
+}
+
 async fn blobs_that_nothing_speaks_of_are_swept(world: World) {
     let space = space(&world).await;
     let app = app(&world, &space, "dora").await;
@@ -258,5 +278,6 @@ super::scenarios! {
     an_upload_that_is_cut_leaves_the_package_waiting_and_no_file,
     packages_are_copied_downloaded_and_deleted,
     a_droplet_can_be_uploaded_and_brings_its_command,
+    bits_may_be_larger_than_other_bodies,
     blobs_that_nothing_speaks_of_are_swept,
 }

@@ -234,6 +234,16 @@ fn a71_bombs_are_refused_while_they_are_read() {
 }
 
 #[test]
+fn c24_a_full_disk_is_told_apart_from_a_bad_archive() {
+    let folder = TempDir::new().unwrap();
+    let kept = folder.path().join("kept");
+    std::fs::write(&kept, vec![7; 1 << 20]).unwrap();
+    let matched = [Matched { path: "f".into(), mode: 0o644, file: kept }];
+    let full = File::options().read(true).write(true).open("/dev/full").unwrap();
+    assert!(matches!(pack(None, &matched, full, Limits::default()), Err(ArchiveError::Full(_))));
+}
+
+#[test]
 fn a69_a_droplet_with_outer_names_or_devices_is_refused() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("d.tgz");
