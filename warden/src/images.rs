@@ -58,6 +58,6 @@ impl Images {
             true => fs::rename(&new, &path),
             false => Err(std::io::Error::other(format!("mkfs.ext4: {}", String::from_utf8_lossy(&done.stderr).trim()))),
         });
-        made.map(|()| path).map_err(|e| failed(e))
+        made.map(|()| path).map_err(failed)
     }
 }

@@ -4,7 +4,7 @@
 //! (crate `warden_shim`), so that the daemon may restart at any moment. It knows nothing of apps, droplets or buildpacks: clients
 //! (crate `warden_client`) say what a container should be.
 //!
-//! - [`config`]: settings.
+//! - [`config`](mod@config): settings.
 //! - `server`: the socket. `host`: all containers; `host/teardown`: taking them away; `host/validate`: what may be asked for.
 //! - `shim`: starting shims and talking with them. `record`: what is written on disk. `pool`: addresses and ports that rest.
 //! - `network`, `cgroups`, `images`, `layers`, `trust`: one part of a container each.

@@ -79,10 +79,10 @@ impl Network {
         // One at a time: one that is not there must not keep the others.
         for (port, target) in ports {
             let one = BTreeMap::from([(*port, *target)]);
-            if let Err(e) = self.elements("delete", &one).await {
-                if !e.to_string().contains("No such file") {
-                    return Err(Error::at("closing ports")(e));
-                }
+            if let Err(e) = self.elements("delete", &one).await
+                && !e.to_string().contains("No such file")
+            {
+                return Err(Error::at("closing ports")(e));
             }
         }
         Ok(())

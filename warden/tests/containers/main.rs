@@ -1,6 +1,8 @@
 //! Real containers under a real daemon. As root, with `bin/build-static` and `bin/stack --minimal --name test target/stacks` done;
 //! otherwise each test says visibly that it is skipped.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails here says where")]
+
 mod files;
 mod hostile;
 mod lifecycle;

@@ -46,7 +46,11 @@ fn target() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target").canonicalize().unwrap()
 }
 
+/// The programs under test; `WARDEN_TEST_PROGRAMS` names another folder, to measure those of a release.
 pub(crate) fn programs() -> PathBuf {
+    if let Some(folder) = std::env::var_os("WARDEN_TEST_PROGRAMS") {
+        return folder.into();
+    }
     target().join("static/x86_64-unknown-linux-gnu/debug")
 }
 

@@ -44,10 +44,10 @@ pub(crate) fn connect(launch: &Launch, init: i32) -> io::Result<()> {
         |family: &str, name: &str, value: &str| fs::write(format!("/proc/sys/net/{family}/conf/{}/{name}", launch.link), value);
     // So that the host reaches its containers under 127.0.0.1 too; the rules drop what containers send to 127.0.0.0/8.
     setting("ipv4", "route_localnet", "1")?;
-    if let Err(e) = setting("ipv6", "disable_ipv6", "1") {
-        if e.kind() != io::ErrorKind::NotFound {
-            return Err(e);
-        }
+    if let Err(e) = setting("ipv6", "disable_ipv6", "1")
+        && e.kind() != io::ErrorKind::NotFound
+    {
+        return Err(e);
     }
     let there = container_end(launch.address);
     request(
