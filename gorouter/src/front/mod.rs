@@ -12,7 +12,12 @@ pub(crate) mod conn;
 pub(crate) mod head;
 pub(crate) mod tls;
 
-use crate::proxy::{Gateway, Shared, access_log::Lines, metrics::count};
+use crate::proxy::{
+    Gateway, Shared,
+    access_log::Lines,
+    backend::{KEEPALIVE, KEEPALIVE_PROBES},
+    metrics::count,
+};
 use conn::{Conn, HeadError, Transport};
 use head::HeadLimits;
 use loggregator_client::Sender;
@@ -23,6 +28,7 @@ use pingora_core::{
     server::{ShutdownWatch, configuration::ServerConf},
 };
 use pingora_proxy::{HttpProxy, http_proxy};
+use socket2::{SockRef, TcpKeepalive};
 use std::{
     io,
     net::{SocketAddr, TcpListener, TcpStream},
@@ -259,6 +265,9 @@ impl Worker {
 
     async fn open(&self, accepted: Accepted) -> io::Result<Box<Conn>> {
         accepted.stream.set_nodelay(true)?;
+        let [idle, interval] = KEEPALIVE;
+        let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(KEEPALIVE_PROBES as u32);
+        SockRef::from(&accepted.stream).set_tcp_keepalive(&keepalive)?;
         let stream = tokio::net::TcpStream::from_std(accepted.stream)?;
         let transport = match accepted.tls {
             None => Transport::Plain(stream),

@@ -3,8 +3,13 @@
 use crate::table::Attributes;
 use http::HeaderValue;
 use loggregator_client::LineSource;
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{protocols::TcpKeepalive, upstreams::peer::HttpPeer};
 use std::time::Duration;
+
+/// After how much silence a peer is asked whether it is there, and how often again.
+pub(crate) const KEEPALIVE: [Duration; 2] = [Duration::from_secs(15), Duration::from_secs(5)];
+/// How often it is asked in vain before the connection ends: half a minute in all.
+pub(crate) const KEEPALIVE_PROBES: usize = 3;
 
 /// How endpoints are talked to.
 #[derive(Clone, Debug)]
@@ -62,6 +67,8 @@ fn peer(attributes: &Attributes, settings: &BackendSettings) -> HttpPeer {
     options.read_timeout = Some(settings.endpoint_timeout);
     options.write_timeout = Some(settings.endpoint_timeout);
     options.idle_timeout = Some(settings.idle_timeout);
+    let [idle, interval] = KEEPALIVE;
+    options.tcp_keepalive = Some(TcpKeepalive { idle, interval, count: KEEPALIVE_PROBES, user_timeout: Duration::ZERO });
     if attributes.http2 {
         options.set_http_version(2, 2);
         options.max_h2_streams = 100;

@@ -330,16 +330,24 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         if ctx.lease.is_none() {
             let lease = ctx.pool.as_ref().and_then(|pool| self.choose(pool, ctx).ok());
             ctx.lease = lease;
         }
         ctx.attempts += 1;
-        match &ctx.lease {
-            Some(lease) => Ok(Box::new(lease.instance.backend.peer.clone())),
-            None => Err(Error::explain(ErrorType::ConnectError, "no endpoint is left").into_up()),
+        let Some(lease) = &ctx.lease else {
+            return Err(Error::explain(ErrorType::ConnectError, "no endpoint is left").into_up());
+        };
+        let mut peer = Box::new(lease.instance.backend.peer.clone());
+        if session.is_upgrade_req() {
+            // A tunnel may be silent for as long as both ends are there, which TCP watches.
+            peer.options.read_timeout = None;
+            peer.options.write_timeout = None;
+            session.set_read_timeout(None);
+            session.set_write_timeout(None);
         }
+        Ok(peer)
     }
 
     async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {

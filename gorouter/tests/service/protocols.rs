@@ -55,6 +55,8 @@ async fn a_websocket_is_a_tunnel_once_the_app_agreed() {
         let mut back = vec![0; 3_000];
         tokio::time::timeout(Duration::from_secs(5), stream.read_exact(&mut back)).await.unwrap().unwrap();
         assert_eq!(back, frame);
+        // Longer than any timeout of this router: a tunnel may be silent.
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
     }
     assert_eq!(world.varz().await["upgrades"], 0, "it counts when it ends");
     drop(stream);
