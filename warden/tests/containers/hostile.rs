@@ -342,7 +342,8 @@ async fn a22_no_core_files() {
     need_containers!();
     let world = world_with_box().await;
     let (_, text) = world.exec("box", "ulimit -Hc; ulimit -c unlimited; cp /bin/sleep '/tmp/%p %s'; cd /tmp; './%p %s' 10 & sleep 0.1; kill -ABRT $!; wait; ls /tmp | wc -l").await;
-    assert!(text.starts_with("0\n") && text.ends_with("\n1\n"), "{text}");
+    // The hard limit is 0, and of all files only the program itself is there; where the shell tells of the abort is up to it.
+    assert!(text.starts_with("0\n") && text.lines().any(|line| line == "1"), "{text}");
     world.end().await;
 }
 

@@ -160,7 +160,8 @@ async fn a46_zombies_are_reaped() {
     world.sleeper("box").await;
     // Orphans that end: 500 of them, with room for 100.
     let (status, text) = world.exec("box", "for i in $(seq 500); do (true & ); done; sleep 0.2; ps -eo stat | grep -c Z").await;
-    assert_eq!((status, text.as_str()), (1, "0\n"));
+    // On a busy machine the shell may meet the limit and try again.
+    assert_eq!((status, text.lines().last()), (1, Some("0")));
     world.end().await;
 }
 
