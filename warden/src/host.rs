@@ -241,14 +241,22 @@ impl Host {
             let socket = self.socket(record.slot);
             let ports = leads(&record).collect();
             tokio::try_join!(self.0.programs.launch(&launch, &socket), self.0.network.open(&ports))?;
-            Shim::connect(&socket).await.map_err(Error::at("reaching the shim"))
+            Ok(Shim::connect(&socket).await)
         };
         match launched.await {
             Ok(shim) => {
                 self.change(|state| state.set_phase(&handle, Phase::Running));
-                let info = record.info(self.0.host_address, None);
-                self.watch(record, shim);
-                Ok(info)
+                match (shim, self.0.records.exit(&handle)) {
+                    (Ok(shim), _) => self.watch(record.clone(), shim),
+                    // It ran, and has ended already.
+                    (Err(_), Some(exit)) => self.note_end(&handle, exit),
+                    (Err(e), None) => {
+                        self.clear_now(&record).await;
+                        return Err(Error::at("reaching the shim")(e));
+                    }
+                }
+                let exit = self.visible(&handle).ok().and_then(|there| there.phase.exit());
+                Ok(record.info(self.0.host_address, exit))
             }
             Err(e) => {
                 self.clear_now(&record).await;
