@@ -82,7 +82,10 @@ fn uaa(node: &Node) -> anyhow::Result<::uaa::config::Raw> {
         lockout: Default::default(),
         clients: vec![
             client("cloud_controller", &["scim.read", "scim.write", "scim.userids", "uaa.resource"])?,
-            client("admin", &["clients.read", "clients.write", "clients.secret", "uaa.admin", "scim.read", "scim.write", "password.write"])?,
+            client(
+                "admin",
+                &["clients.read", "clients.write", "clients.secret", "uaa.admin", "scim.read", "scim.write", "password.write"],
+            )?,
         ],
     })
 }

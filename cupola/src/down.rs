@@ -11,6 +11,7 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use clap::Args;
+use nix::sys::signal::Signal;
 use std::{path::Path, time::Duration};
 use tracing::{info, warn};
 
@@ -65,7 +66,10 @@ async fn stop(state: &Path, settings: &Settings) -> anyhow::Result<()> {
 
 /// Stops what takes work, then the containers, then the rest in reverse order of starting.
 pub(crate) async fn stop_everything(node: &Node, supervisor: &Supervisor) -> anyhow::Result<()> {
-    for part in ["health_manager", "dea", "gorouter"] {
+    supervisor.stop("health_manager").await;
+    // Evacuation: the DEA takes routes away and stops its instances in order; TERM then waits for that.
+    supervisor.signal("dea", Signal::SIGUSR2);
+    for part in ["dea", "gorouter"] {
         supervisor.stop(part).await;
     }
     let warden_runs = supervisor.runs("warden");

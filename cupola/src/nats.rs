@@ -30,17 +30,33 @@ fn permissions(part: &str) -> (Vec<String>, Vec<String>) {
     let (mut publish, subscribe) = match part {
         "uaa" => (own(&["router.register", "router.unregister", "router.greet"]), own(&["router.start"])),
         "cloud_controller" => {
-            let subjects = ["router.register", "router.unregister", "router.greet", "droplet.updated", "dea.update", "dea.*.stop", "staging.stop"];
+            let subjects = [
+                "router.register",
+                "router.unregister",
+                "router.greet",
+                "droplet.updated",
+                "dea.update",
+                "dea.*.stop",
+                "staging.stop",
+            ];
             (own(&subjects), own(&["router.start", "dea.heartbeat", "dea.advertise"]))
         }
-        "health_manager" => (own(&["dea.*.start", "dea.*.stop", "dea.*.stage", "dea.locate"]), own(&["dea.advertise", "dea.heartbeat", "droplet.updated"])),
+        "health_manager" => (
+            own(&["dea.*.start", "dea.*.stop", "dea.*.stage", "dea.locate"]),
+            own(&["dea.advertise", "dea.heartbeat", "droplet.updated"]),
+        ),
         "dea" => {
             let said = ["router.register", "router.unregister", "router.greet", "dea.advertise", "dea.heartbeat"];
-            (own(&said), own(&["router.start", "dea.*.start", "dea.*.stop", "dea.*.stage", "dea.locate", "dea.update", "staging.stop"]))
+            (
+                own(&said),
+                own(&["router.start", "dea.*.start", "dea.*.stop", "dea.*.stage", "dea.locate", "dea.update", "staging.stop"]),
+            )
         }
         "gorouter" => (own(&["router.start"]), own(&["router.register", "router.unregister", "router.greet"])),
         "loggregator_agent" => (own(&["loggregator.envelopes"]), vec![]),
-        "log_cache" => (own(&["router.register", "router.unregister", "router.greet"]), own(&["router.start", "loggregator.envelopes"])),
+        "log_cache" => {
+            (own(&["router.register", "router.unregister", "router.greet"]), own(&["router.start", "loggregator.envelopes"]))
+        }
         _ => (own(&[">"]), own(&[">"])),
     };
     let buckets: &[&str] = match part {
@@ -88,7 +104,10 @@ pub(crate) fn find(beside: PathBuf) -> anyhow::Result<PathBuf> {
             found => old.push(format!("{} ({found:?})", candidate.display())),
         }
     }
-    anyhow::bail!("no nats-server of version 2.12.7 or newer beside cupola or on PATH (too old: {}); bin/up installs one", old.join(", "))
+    anyhow::bail!(
+        "no nats-server of version 2.12.7 or newer beside cupola or on PATH (too old: {}); bin/up installs one",
+        old.join(", ")
+    )
 }
 
 fn version(server: &PathBuf) -> Option<(u32, u32, u32)> {

@@ -75,7 +75,10 @@ impl Node {
             files::folder(&self.state.join(folder), Owner::root(0o755))?;
         }
         for part in PARTS {
-            files::folder(&self.state_of(part.name), Owner::service(self.uid(part.name), if ["warden", "dea"].contains(&part.name) { 0o711 } else { 0o700 }))?;
+            files::folder(
+                &self.state_of(part.name),
+                Owner::service(self.uid(part.name), if ["warden", "dea"].contains(&part.name) { 0o711 } else { 0o700 }),
+            )?;
         }
         files::folder(&self.settings.run_dir, Owner { uid: 0, gid: self.shared_group(), mode: 0o755 })?;
         files::folder(&self.notes(), Owner::root(0o700))?;

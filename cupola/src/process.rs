@@ -67,6 +67,8 @@ impl Program {
         let mut command = Command::new(&argv[0]);
         command.args(&argv[1..]).current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").process_group(0);
+        // The allocator makes one arena a thread otherwise, most of them nearly empty.
+        command.env("MALLOC_ARENA_MAX", "2");
         if let Ok(filter) = std::env::var("CUPOLA_LOG") {
             command.env("CUPOLA_LOG", filter);
         }

@@ -151,8 +151,7 @@ pub(crate) enum Port {
     CloudController = 2,
     CloudControllerInternal = 3,
     LogCache = 4,
-    LogStream = 5,
-    RouterStatus = 6,
+    RouterStatus = 5,
 }
 
 #[cfg(test)]

@@ -5,6 +5,10 @@ use crate::{
     process::{Program, Running, pss_bytes},
 };
 use foundation::SystemClock;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde::{Deserialize, Serialize};
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -16,6 +20,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// A process that ran this long starts with the first pause again.
 const WELL_AFTER: Duration = Duration::from_secs(30);
+/// Time between TERM and KILL.
+const GRACE: Duration = Duration::from_secs(15);
+/// The same for a DEA that evacuates: every instance gets its own ten seconds, all at once.
+const EVACUATION: Duration = Duration::from_secs(40);
 /// A log file of this size is rotated; this many old ones are kept.
 const LOG_BYTES: u64 = 10 << 20;
 const OLD_LOGS: u32 = 3;
@@ -57,7 +65,7 @@ impl Supervisor {
     /// Knows the parts; starts nothing.
     pub(crate) fn new(node: &Node) -> anyhow::Result<Self> {
         let part = |program: Program| {
-            let grace = Duration::from_secs(15);
+            let grace = if program.name == "dea" { EVACUATION } else { GRACE };
             let (shown, stopping) = (watch::Sender::new(None), watch::Sender::new(false));
             Arc::new(Part { program, grace, state: Default::default(), shown, stopping })
         };
@@ -89,6 +97,16 @@ impl Supervisor {
     pub(crate) async fn stop(&self, name: &str) {
         for part in self.parts.iter().filter(|part| part.program.name == name) {
             part.stop(&self.notes).await;
+        }
+    }
+
+    /// Sends a signal to a part, if it runs.
+    pub(crate) fn signal(&self, name: &str, signal: Signal) {
+        let found = self.parts.iter().find(|part| part.program.name == name);
+        let pid = found
+            .and_then(|part| part.shown.borrow().map(|(pid, _)| pid).or_else(|| Some(part.program.adopt(&self.notes)?.note.pid)));
+        if let Some(pid) = pid {
+            let _ = kill(Pid::from_raw(pid), signal);
         }
     }
 

@@ -248,4 +248,3 @@ fn ports_are_free(settings: &Settings) -> anyhow::Result<()> {
     }
     Ok(())
 }
-

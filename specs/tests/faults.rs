@@ -2,6 +2,8 @@
 //!
 //! The tests share one platform and take turns, because each of them breaks it.
 
+#![expect(clippy::unwrap_used, reason = "a suite that cannot go on fails where it stands")]
+
 use specs::{Client, Platform, app, unique, wait_for};
 use std::{
     collections::BTreeSet,

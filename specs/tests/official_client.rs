@@ -3,6 +3,8 @@
 //! A line `// commands: ...` above a test says which of the client's commands it shows; `docs/compatibility.md` is made from
 //! these lines.
 
+#![expect(clippy::unwrap_used, reason = "a suite that cannot go on fails where it stands")]
+
 use specs::{Client, Platform, app, unique, wait_for};
 use std::{fs, path::Path, time::Duration};
 

@@ -1,5 +1,7 @@
 //! Real apps, pushed by both clients: what they answer, and what their environment is.
 
+#![expect(clippy::unwrap_used, reason = "a suite that cannot go on fails where it stands")]
+
 use serde_json::Value;
 use specs::{Client, Platform, app, unique, wait_for};
 use std::{path::Path, process::Command, time::Duration};
