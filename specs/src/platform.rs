@@ -187,6 +187,12 @@ impl Platform {
         })
     }
 
+    /// Waits until a route leads nowhere: 404, or for a while 503 where the router still knows it.
+    #[track_caller]
+    pub fn wait_until_gone(&self, host: &str, limit: Duration) {
+        wait_for(&format!("the end of {host}"), limit, || [404, 503].contains(&self.get(host, "/").status).then_some(()));
+    }
+
     /// Processes of the platform by part: from `cupola status --json`.
     pub fn pid_of(&self, part: &str) -> Option<i32> {
         let output = self.cupola(&["status", "--json"]);

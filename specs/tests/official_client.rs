@@ -84,7 +84,7 @@ fn pushes_a_static_site_with_each_way_of_trusting_the_platform() {
         cf.ok(&["events", &name]).says("audit.app.create");
         cf.ok(&["delete", "-f", "-r", &name]).says("OK");
         cf.fails(&["app", &name]).says("not found");
-        platform.wait_for_status(&name, "/", 404, SOON);
+        platform.wait_until_gone(&name, SOON);
     }
 }
 
@@ -97,19 +97,17 @@ fn runs_the_whole_life_of_an_app() {
     cf.ok_in(&app("static"), &["push", &name, "-m", "64M"]);
 
     cf.ok(&["stop", &name]).says("OK");
-    platform.wait_for_status(&name, "/", 404, SOON);
+    platform.wait_until_gone(&name, SOON);
     cf.ok(&["start", &name]).says("running");
     platform.wait_for_status(&name, "/", 200, SOON);
     cf.ok(&["restart", &name]).says("running");
 
     cf.ok(&["scale", &name, "-i", "3"]).says("Scaling app");
-    wait_for("three running instances", SOON, || cf.run(&["app", &name]).stdout.contains("instances:       3/3").then_some(()));
+    wait_for_instances(&cf, &name, "3/3");
     cf.ok(&["restart-app-instance", &name, "2"]).says("OK");
-    wait_for("three running instances again", SOON, || {
-        cf.run(&["app", &name]).stdout.contains("instances:       3/3").then_some(())
-    });
+    wait_for_instances(&cf, &name, "3/3");
     cf.ok(&["scale", &name, "-i", "1"]);
-    wait_for("one instance", SOON, || cf.run(&["app", &name]).stdout.contains("instances:       1/1").then_some(()));
+    wait_for_instances(&cf, &name, "1/1");
 
     cf.ok(&["set-env", &name, "GREETING", "hello $HOME `id`"]).says("OK");
     cf.ok(&["env", &name]).says("hello $HOME `id`");
@@ -150,7 +148,7 @@ fn routes_lead_to_apps_and_away_again() {
     platform.wait_for_status(&host, "/", 200, SOON);
     cf.ok(&["routes"]).says(&host).says(&name);
     cf.ok(&["unmap-route", &name, &domain, "--hostname", &host]).says("OK");
-    platform.wait_for_status(&host, "/", 404, SOON);
+    platform.wait_until_gone(&host, SOON);
     cf.ok(&["delete-route", "-f", &domain, "--hostname", &host]).says("OK");
     cf.ok(&["check-route", &domain, "--hostname", &host]).says("does not exist");
 }
@@ -177,6 +175,13 @@ fn an_operator_adds_a_buildpack_and_an_app_uses_it() {
     cf.ok(&["update-buildpack", &buildpack, "--unlock", "--disable"]).says("OK");
     cf.ok(&["delete-buildpack", "-f", &buildpack]).says("OK");
     assert!(!cf.ok(&["buildpacks"]).stdout.contains(&buildpack));
+}
+
+fn wait_for_instances(cf: &Client, name: &str, shown: &str) {
+    wait_for(&format!("instances {shown}"), SOON, || {
+        let document = cf.run(&["app", name]).stdout;
+        document.lines().any(|line| line.starts_with("instances:") && line.trim_end().ends_with(shown)).then_some(())
+    });
 }
 
 fn write_buildpack(folder: &Path) {

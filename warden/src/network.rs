@@ -8,7 +8,10 @@ use crate::{
     error::{Error, Result},
 };
 use futures::TryStreamExt;
-use rtnetlink::{Handle, LinkBridge};
+use rtnetlink::{
+    Handle, LinkBridge, RouteMessageBuilder,
+    packet_route::route::{RouteMessage, RouteProtocol, RouteType},
+};
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -36,6 +39,8 @@ impl Network {
         let network = Self { table: config.raw.network.table.clone(), links };
         fs::write("/proc/sys/net/ipv4/ip_forward", "1").map_err(Error::at("turning forwarding on"))?;
         network.hold_gateway(config).await.map_err(Error::at("setting the gateway's address"))?;
+        let closed = network.links.route().add(nowhere(config)).replace().execute().await;
+        closed.map_err(Error::at("closing the subnet"))?;
         nft(&ruleset(config, resolvers, ports)).await.map_err(Error::at("loading the rules"))?;
         Ok(network)
     }
@@ -128,6 +133,8 @@ impl Network {
     /// Takes rules and gateway away; only when no container is left.
     pub(crate) async fn end(&self, config: &Config) -> Result<()> {
         self.remove_link(&config.gateway_link()).await?;
+        // Gone already where an earlier end was cut short.
+        let _ = self.links.route().del(nowhere(config)).execute().await;
         let table = &self.table;
         nft(&format!("add table inet {table}\ndelete table inet {table}\n")).await.map_err(Error::at("removing the rules"))
     }
@@ -143,7 +150,15 @@ pub(crate) fn clean(config: &Config) -> io::Result<()> {
     if Path::new("/sys/class/net").join(&link).exists() {
         run("ip", &["link", "delete", &link])?;
     }
+    run("ip", &["route", "delete", "unreachable", &config.raw.network.subnet])?;
     Ok(())
+}
+
+/// The route of addresses that no container has: without it, what is sent to a container that just ended would leave the
+/// host by the default route, and whoever answers there would be taken for the app.
+fn nowhere(config: &Config) -> RouteMessage {
+    let builder = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(config.subnet.network, config.subnet.prefix);
+    builder.kind(RouteType::Unreachable).protocol(RouteProtocol::Static).build()
 }
 
 fn elements(ports: &Ports) -> String {

@@ -171,3 +171,14 @@ async fn containers_reach_the_outside_behind_the_host_s_address() {
     assert_eq!(result, (0, "198.18.77.1\n".into()), "the outside sees the host");
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_to_a_container_that_ended_never_leaves_the_host() {
+    need_containers!();
+    let world = World::start().await;
+    let info = serve(&world, "server").await;
+    world.client.destroy("server").await.unwrap();
+    // Not "refused" and not "in time" by somebody behind the default route: there is no way at all.
+    let refused = TcpStream::connect_timeout(&(info.address, 8080).into(), Duration::from_secs(2)).unwrap_err();
+    assert!(matches!(refused.kind(), std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable), "{refused:?}");
+}
