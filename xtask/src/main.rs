@@ -80,6 +80,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_document_is_what_the_suite_shows() {
+        compatibility(true).unwrap();
+    }
+
+    #[test]
     fn a_command_works_only_when_a_test_names_it() {
         let text = document("1 push (p)\n2 ssh", "// commands: push\n#[test]\nfn pushes_an_app() {}").unwrap();
         assert!(text.contains("| push (p) | 1 | works | `pushes_an_app` |"));
