@@ -180,5 +180,8 @@ async fn what_is_sent_to_a_container_that_ended_never_leaves_the_host() {
     world.client.destroy("server").await.unwrap();
     // Not "refused" and not "in time" by somebody behind the default route: there is no way at all.
     let refused = TcpStream::connect_timeout(&(info.address, 8080).into(), Duration::from_secs(2)).unwrap_err();
-    assert!(matches!(refused.kind(), std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable), "{refused:?}");
+    assert!(
+        matches!(refused.kind(), std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable),
+        "{refused:?}"
+    );
 }
