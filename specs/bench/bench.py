@@ -37,9 +37,6 @@ def build(profile):
 def measure(wanted, profile, quick):
     """All rows, in an order in which none disturbs the next."""
     found = []
-    load = os.getloadavg()[0]
-    if load > 0.5 * os.cpu_count():
-        rows.say(f"Other things run on this machine (load {load:.1f}): figures will be worse than they are")
     if "router" in wanted:
         rows.say("Router, HAProxy, nginx (about four minutes)")
         found += rows.router(profile)
@@ -70,6 +67,17 @@ def measure(wanted, profile, quick):
     return found
 
 
+def busy_cores(seconds=5):
+    """How many cores other work keeps busy right now."""
+    def ticks():
+        fields = list(map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]))
+        return sum(fields), fields[3] + fields[4]
+    all_before, idle_before = ticks()
+    time.sleep(seconds)
+    all_after, idle_after = ticks()
+    return os.cpu_count() * (1 - (idle_after - idle_before) / (all_after - all_before))
+
+
 def first_line(*command):
     done = subprocess.run(command, capture_output=True, text=True)
     return next(iter((done.stdout + done.stderr).splitlines()), "")
@@ -83,7 +91,15 @@ def table(found):
     return "\n".join([line(heads), line(["-" * width for width in widths]), *map(line, cells)])
 
 
-def facts(profile, load):
+def verdict(found, wanted):
+    missed = [row.what for row in found if row.met is False]
+    left_out = [name for name in ALL if name not in wanted]
+    text = f"{sum(row.met is True for row in found)} of {sum(row.met is not None for row in found)} targets measured are met"
+    text += f"; not met: {'; '.join(missed)}." if missed else "."
+    return text + (f" Not measured in this run: {', '.join(left_out)}." if left_out else "")
+
+
+def facts(profile, before, after):
     """Machine and peers; no names of hosts."""
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "unknown")
     memory = int(Path("/proc/meminfo").read_text().split()[1]) / (1 << 20)
@@ -93,10 +109,11 @@ def facts(profile, load):
              first_line("runc", "--version").replace("version ", ""), first_line("wrk", "-v").split(" [")[0], first_line("rustc", "--version")]
     changed = bool(first_line("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no"))
     commit = first_line("git", "-C", str(ROOT), "rev-parse", "--short=10", "HEAD")
+    rounds, seconds = os.environ.get("ROUNDS", "3"), os.environ.get("SECONDS_EACH", "8")
     return (f"- Measured {time.strftime('%Y-%m-%d')}, profile `{profile}`, sources of {commit}{' with changes' if changed else ''}, by `bin/bench --write`.\n"
             f"- Machine: {os.cpu_count()} cores ({cpu}), {memory:.0f} GB, Linux {os.uname().release.split('-')[0]}, cgroups {cgroups}, Debian {debian}; "
-            f"load average at the start {load:.2f}.\n"
-            f"- Peers and tools: {'; '.join(peers)}.\n")
+            f"other work kept {before:.1f} cores busy before and {after:.1f} after the run{'' if max(before, after) < 0.2 else ', so times are longer than on a quiet machine'}.\n"
+            f"- Peers and tools: {'; '.join(peers)}. Each router: {rounds} rounds of {seconds} s at each size.\n")
 
 
 def write(text):
@@ -124,15 +141,17 @@ def main():
     wanted = options.rows.split(",")
     if unknown := set(wanted) - set(ALL):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
-    if options.write and (options.quick or options.profile != "release" or wanted != ALL):
-        parser.error("--write needs all rows of the release build")
+    if options.write and (options.quick or options.profile != "release"):
+        parser.error("--write needs the release build and all rounds")
     if os.geteuid():
         sys.exit("bin/bench: needs root, because it makes sandboxes, networks and mounts")
     if not options.no_build:
         build(options.profile)
-    load = os.getloadavg()[0]
+    before = busy_cores()
+    if before > 0.2:
+        rows.say(f"Other work keeps {before:.1f} cores busy: times will be longer than on a quiet machine")
     found = measure(wanted, options.profile, options.quick)
-    text = facts(options.profile, load) + "\n" + table(found) + "\n"
+    text = facts(options.profile, before, busy_cores()) + "\n" + table(found) + "\n\n" + verdict(found, wanted) + "\n"
     print("\n" + text)
     if options.write:
         write(text)

@@ -26,8 +26,11 @@ class Row:
     met: bool | None = None
 
 
+BEGAN = time.monotonic()
+
+
 def say(text):
-    print(f"==> {text}", flush=True)
+    print(f"==> [{time.monotonic() - BEGAN:4.0f}s] {text}", flush=True)
 
 
 def milliseconds(times):
@@ -202,6 +205,7 @@ def instance(node, rounds):
     folder = node.folder / "binary"
     run(ROOT / "specs/apps/binary/build", folder)
     node.cf("push", "binary", "-p", folder, "-f", folder / "manifest.yml")
+    say("pushed")
     guid = node.cf("app", "binary", "--guid").strip()
     headers = {"Authorization": node.cf("oauth-token").strip(), "Content-Type": "application/json"}
     times, cpus = [], []
