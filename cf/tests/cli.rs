@@ -3,7 +3,11 @@
 use std::process::{Command, Output};
 
 fn cf(home: &std::path::Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_cf")).args(arguments).env("CF_HOME", home).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_cf"))
+        .args(arguments)
+        .env("CF_HOME", home)
+        .output()
+        .expect("the program was built with this test")
 }
 
 fn all(output: &Output) -> String {

@@ -3,7 +3,11 @@
 use std::process::{Command, Output};
 
 fn cupola(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_cupola")).args(arguments).env_remove("CUPOLA_STATE").output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_cupola"))
+        .args(arguments)
+        .env_remove("CUPOLA_STATE")
+        .output()
+        .expect("the program was built with this test")
 }
 
 fn text(bytes: &[u8]) -> String {

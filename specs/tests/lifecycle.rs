@@ -1,7 +1,5 @@
 //! Up, down, killed, and up again.
 
-#![expect(clippy::unwrap_used, reason = "a suite that cannot go on fails where it stands")]
-
 use specs::{Platform, Remains, app, unique, wait_for};
 use std::{fs, time::Duration};
 
