@@ -184,4 +184,5 @@ async fn what_is_sent_to_a_container_that_ended_never_leaves_the_host() {
         matches!(refused, Err(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable))
     })
     .await;
+    world.end().await;
 }

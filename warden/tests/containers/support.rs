@@ -229,6 +229,7 @@ impl Drop for World {
         }
         output("nft", &["delete", "table", "inet", &self.raw.network.table]);
         output("ip", &["link", "delete", &format!("{}gw", self.raw.network.link_prefix)]);
+        output("ip", &["route", "delete", "unreachable", &self.raw.network.subnet]);
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -301,6 +302,7 @@ pub(crate) fn remains(raw: &Raw) -> Vec<String> {
         ("mount", fs::read_to_string("/proc/self/mountinfo").unwrap(), state.clone()),
         ("link", output("ip", &["-o", "link"]), format!(" {}", raw.network.link_prefix)),
         ("route", output("ip", &["route"]), format!("dev {}", raw.network.link_prefix)),
+        ("route", output("ip", &["route", "show", "type", "unreachable"]), raw.network.subnet.clone()),
         ("rules", output("nft", &["list", "tables"]), format!(" {}", raw.network.table)),
         ("loop", output("losetup", &["-l", "-n"]), state.clone()),
     ] {
