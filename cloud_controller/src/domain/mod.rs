@@ -32,6 +32,7 @@ pub mod roles;
 pub mod routes;
 pub mod running;
 pub mod seed;
+pub mod services;
 pub mod sizes;
 pub mod spaces;
 pub mod stacks;

@@ -2,7 +2,10 @@
 
 use crate::{
     domain::{Error, Result, Tx},
-    store::{Conn, schema::jobs},
+    store::{
+        Conn,
+        schema::{jobs, service_operations},
+    },
 };
 use diesel::prelude::*;
 use serde_json::json;
@@ -65,19 +68,36 @@ pub fn fail(tx: &mut Tx<'_>, guid: &str, why: &Error) -> Result<()> {
     Ok(())
 }
 
+/// Notes that the work of a job goes on elsewhere, and is asked for from time to time.
+pub fn poll(tx: &mut Tx<'_>, guid: &str) -> Result<()> {
+    let changes = (jobs::state.eq("POLLING"), jobs::updated_at.eq(tx.micros()));
+    diesel::update(jobs::table.filter(jobs::guid.eq(guid))).set(changes).execute(tx.conn)?;
+    Ok(())
+}
+
+/// Notes that the work of a job is done, with what the user should know.
+pub fn complete(tx: &mut Tx<'_>, guid: &str, warnings: &[String]) -> Result<()> {
+    let warnings: Vec<_> = warnings.iter().map(|detail| json!({ "detail": detail })).collect();
+    let changes = (jobs::state.eq("COMPLETE"), jobs::warnings.eq(json!(warnings).to_string()), jobs::updated_at.eq(tx.micros()));
+    diesel::update(jobs::table.filter(jobs::guid.eq(guid))).set(changes).execute(tx.conn)?;
+    Ok(())
+}
+
 /// Finds a job.
 pub fn find(conn: &mut Conn, guid: &str) -> Result<Option<Job>> {
     Ok(jobs::table.find(guid).select(Job::as_select()).first(conn).optional()?)
 }
 
-/// Jobs whose work is not done, oldest first: those that a stop of this process interrupted.
+/// Jobs whose work is not done, oldest first: those that a stop of this process interrupted. Work at brokers goes on by itself.
 pub fn unfinished(conn: &mut Conn) -> Result<Vec<Job>> {
-    let query = jobs::table.filter(jobs::state.eq("PROCESSING")).order((jobs::created_at, jobs::guid));
+    let at_brokers = service_operations::table.select(service_operations::guid);
+    let query = jobs::table.filter(jobs::state.eq("PROCESSING")).filter(jobs::guid.ne_all(at_brokers));
+    let query = query.order((jobs::created_at, jobs::guid));
     Ok(query.select(Job::as_select()).load(conn)?)
 }
 
 /// Forgets jobs that ended before `before` (microseconds); returns how many.
 pub fn forget(conn: &mut Conn, before: i64) -> Result<usize> {
-    let old = jobs::table.filter(jobs::updated_at.lt(before)).filter(jobs::state.ne("PROCESSING"));
+    let old = jobs::table.filter(jobs::updated_at.lt(before)).filter(jobs::state.ne_all(["PROCESSING", "POLLING"]));
     Ok(diesel::delete(old).execute(conn)?)
 }

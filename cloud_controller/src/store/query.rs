@@ -159,3 +159,19 @@ macro_rules! order_and_page {
     };
 }
 pub(crate) use order_and_page;
+
+/// `insert_all!(conn, table, rows)`: adds a slice of rows in few statements. Their type must say
+/// `treat_none_as_default_value = false`; batches are written for each back end by itself.
+macro_rules! insert_all {
+    ($conn:expr, $table:ident, $rows:expr) => {{
+        for some in $rows.chunks(500) {
+            let insert = diesel::insert_into($table::table).values(some);
+            match $conn {
+                $crate::store::Conn::Sqlite(conn) => insert.execute(conn)?,
+                $crate::store::Conn::Postgres(conn) => insert.execute(conn)?,
+            };
+        }
+        Ok(())
+    }};
+}
+pub(crate) use insert_all;

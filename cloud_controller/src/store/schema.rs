@@ -405,6 +405,170 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    service_brokers (guid) {
+        guid -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+        name -> Text,
+        url -> Text,
+        username -> Text,
+        password -> Binary,
+        space_guid -> Nullable<Text>,
+        state -> Text,
+    }
+}
+
+diesel::table! {
+    service_offerings (guid) {
+        guid -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+        broker_guid -> Text,
+        catalog_id -> Text,
+        name -> Text,
+        description -> Text,
+        available -> Bool,
+        bindable -> Bool,
+        plan_updateable -> Bool,
+        instances_retrievable -> Bool,
+        bindings_retrievable -> Bool,
+        allow_context_updates -> Bool,
+        tags -> Text,
+        requires -> Text,
+        extra -> Nullable<Text>,
+        dashboard_client_id -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    service_plans (guid) {
+        guid -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+        offering_guid -> Text,
+        catalog_id -> Text,
+        name -> Text,
+        description -> Text,
+        free -> Bool,
+        available -> Bool,
+        public -> Bool,
+        bindable -> Nullable<Bool>,
+        plan_updateable -> Nullable<Bool>,
+        binding_rotatable -> Bool,
+        extra -> Nullable<Text>,
+        create_schema -> Nullable<Text>,
+        update_schema -> Nullable<Text>,
+        bind_schema -> Nullable<Text>,
+        maximum_polling_s -> Nullable<BigInt>,
+        maintenance_info -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    service_plan_visibilities (plan_guid, org_guid) {
+        plan_guid -> Text,
+        org_guid -> Text,
+    }
+}
+
+diesel::table! {
+    service_instances (guid) {
+        guid -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+        name -> Text,
+        kind -> Text,
+        space_guid -> Text,
+        plan_guid -> Nullable<Text>,
+        tags -> Text,
+        dashboard_url -> Nullable<Text>,
+        maintenance_info -> Nullable<Text>,
+        broker_metadata -> Nullable<Text>,
+        credentials -> Nullable<Binary>,
+        syslog_drain_url -> Nullable<Text>,
+        route_service_url -> Nullable<Text>,
+        unusable -> Bool,
+        op_type -> Text,
+        op_state -> Text,
+        op_description -> Text,
+        op_created_at -> BigInt,
+        op_updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    service_instance_shares (instance_guid, space_guid) {
+        instance_guid -> Text,
+        space_guid -> Text,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    service_bindings (guid) {
+        guid -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+        kind -> Text,
+        name -> Nullable<Text>,
+        instance_guid -> Text,
+        app_guid -> Nullable<Text>,
+        route_guid -> Nullable<Text>,
+        credentials -> Nullable<Binary>,
+        syslog_drain_url -> Nullable<Text>,
+        route_service_url -> Nullable<Text>,
+        volume_mounts -> Nullable<Text>,
+        endpoints -> Nullable<Text>,
+        op_type -> Text,
+        op_state -> Text,
+        op_description -> Text,
+        op_created_at -> BigInt,
+        op_updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    service_operations (guid) {
+        guid -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+        kind -> Text,
+        step -> Text,
+        resource_guid -> Text,
+        user_guid -> Nullable<Text>,
+        payload -> Binary,
+        broker_operation -> Nullable<Text>,
+        attempts -> Integer,
+        next_at -> BigInt,
+        deadline_at -> BigInt,
+        lease_until -> BigInt,
+        broker_guid -> Nullable<Text>,
+        lease_owner -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    service_usage_events (guid) {
+        guid -> Text,
+        position -> BigInt,
+        created_at -> BigInt,
+        state -> Text,
+        space_guid -> Text,
+        space_name -> Text,
+        org_guid -> Text,
+        instance_guid -> Text,
+        instance_name -> Text,
+        instance_kind -> Text,
+        plan_guid -> Nullable<Text>,
+        plan_name -> Nullable<Text>,
+        offering_guid -> Nullable<Text>,
+        offering_name -> Nullable<Text>,
+        broker_guid -> Nullable<Text>,
+        broker_name -> Nullable<Text>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     org_quotas,
     orgs,
@@ -435,4 +599,13 @@ diesel::allow_tables_to_appear_in_same_query!(
     buildpacks,
     resources,
     versions,
+    service_brokers,
+    service_offerings,
+    service_plans,
+    service_plan_visibilities,
+    service_instances,
+    service_instance_shares,
+    service_bindings,
+    service_operations,
+    service_usage_events,
 );

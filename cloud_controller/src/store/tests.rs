@@ -3,7 +3,10 @@
 use crate::{
     config::Database,
     domain::{Access, Error, Result, Tx, taken},
-    store::{Conn, Store, feed, orgs, quotas, schema},
+    store::{
+        Conn, Store, feed, orgs, quotas, schema, service_bindings, service_brokers, service_instances, service_offerings,
+        service_operations, service_plans, service_usage,
+    },
     vault::Vault,
 };
 use cloud_controller_client::{Desired, DesiredChange};
@@ -193,10 +196,31 @@ async fn the_tables_are_what_the_schema_says(store: Store) {
             let _: Vec<orgs::Org> = schema::orgs::table.select(orgs::Org::as_select()).load(conn)?;
             let _: Vec<quotas::OrgQuota> = schema::org_quotas::table.select(quotas::OrgQuota::as_select()).load(conn)?;
             let _: Vec<quotas::SpaceQuota> = schema::space_quotas::table.select(quotas::SpaceQuota::as_select()).load(conn)?;
-            Ok(())
+            of_services(conn)
         })
         .await
         .unwrap();
+}
+
+fn of_services(conn: &mut Conn) -> Result<()> {
+    macro_rules! selectable {
+        ($($table:ident => $row:ty,)*) => {
+            $(let _: Vec<$row> = schema::$table::table.select(<$row>::as_select()).load(conn)?;)*
+        };
+    }
+    selectable! {
+        service_brokers => service_brokers::Broker,
+        service_offerings => service_offerings::Offering,
+        service_plans => service_plans::Plan,
+        service_instances => service_instances::Instance,
+        service_instance_shares => service_instances::Share,
+        service_bindings => service_bindings::Binding,
+        service_operations => service_operations::Operation,
+        service_usage_events => service_usage::UsageEvent,
+    }
+    let visibilities = schema::service_plan_visibilities::table.select(schema::service_plan_visibilities::all_columns);
+    let _: Vec<(String, String)> = visibilities.load(conn)?;
+    Ok(())
 }
 
 async fn writers_in_each_others_way_all_succeed(store: Store) {

@@ -1,0 +1,9 @@
+DROP TABLE service_usage_events;
+DROP TABLE service_operations;
+DROP TABLE service_bindings;
+DROP TABLE service_instance_shares;
+DROP TABLE service_instances;
+DROP TABLE service_plan_visibilities;
+DROP TABLE service_plans;
+DROP TABLE service_offerings;
+DROP TABLE service_brokers;
