@@ -41,6 +41,13 @@ pub struct Binding {
     pub op_updated_at: i64,
 }
 
+impl Binding {
+    /// Where the credentials of a binding belong.
+    pub fn place(guid: &str) -> String {
+        format!("service_bindings.credentials:{guid}")
+    }
+}
+
 /// Adds a binding; names of keys of an instance, and the service of a route, are unique keys.
 pub fn insert(conn: &mut Conn, row: &Binding) -> QueryResult<()> {
     diesel::insert_into(service_bindings::table).values(row).execute(conn).map(drop)

@@ -47,6 +47,13 @@ pub struct Instance {
     pub op_updated_at: i64,
 }
 
+impl Instance {
+    /// Where the credentials of a user-provided instance belong.
+    pub fn place(guid: &str) -> String {
+        format!("service_instances.credentials:{guid}")
+    }
+}
+
 /// An instance that is shared to a space, as the table has it.
 #[derive(Clone, Debug, Queryable, Insertable, Selectable)]
 #[diesel(table_name = service_instance_shares)]
