@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["cupola"],
     &["cf", "cloud_controller", "uaa", "dea", "warden", "warden_shim", "health_manager", "gorouter", "loggregator", "buildpacks"],
     &["testkit"],
-    &["bus", "warden_client", "uaa_client", "cloud_controller_client", "loggregator_client"],
+    &["bus", "warden_client", "uaa_client", "cloud_controller_client", "loggregator_client", "osb"],
     &["messages", "foundation"],
     &["types"],
 ];
