@@ -62,6 +62,11 @@ impl Client {
         Self { program, home, environment, skip_ssl_validation, org: String::new(), space: String::new() }
     }
 
+    /// The name of the space that it targets.
+    pub fn space(&self) -> &str {
+        &self.space
+    }
+
     /// Points it at the platform's API.
     pub fn target_api(&self, platform: &Platform) {
         let mut arguments = vec!["api".to_owned(), platform.api()];

@@ -9,9 +9,11 @@ pub mod config;
 pub mod tls;
 
 mod clock;
+mod logs;
 mod secret;
 mod shutdown;
 
 pub use clock::{SystemClock, rng};
+pub use logs::init_logs;
 pub use secret::Secret;
-pub use shutdown::{Shutdown, init_logs, run};
+pub use shutdown::{Shutdown, run};

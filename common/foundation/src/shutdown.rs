@@ -60,7 +60,7 @@ where
     F: FnOnce(Shutdown) -> Fut,
     Fut: Future<Output = Result<(), Box<dyn Error>>>,
 {
-    init_logs();
+    crate::init_logs();
     crate::tls::install_crypto();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -108,18 +108,6 @@ where
         warn!(abandoned, "tasks did not end in time");
     }
     ExitCode::from(u8::from(failed))
-}
-
-/// Logs to standard error: text on a terminal, one JSON object a line elsewhere. `CUPOLA_LOG` filters (default `info`).
-pub fn init_logs() {
-    use std::io::IsTerminal;
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("CUPOLA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let _ = match std::io::stderr().is_terminal() {
-        true => builder.try_init(),
-        false => builder.json().flatten_event(true).try_init(),
-    };
 }
 
 #[cfg(test)]

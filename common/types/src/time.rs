@@ -34,6 +34,11 @@ impl Timestamp {
     pub fn rfc3339(self) -> String {
         jiff::Timestamp::from_second(self.as_secs() as i64).map(|t| t.to_string()).unwrap_or_default()
     }
+    /// In RFC 3339 with its microseconds, as logs have it: `2026-01-02T03:04:05.000006Z`.
+    pub fn rfc3339_micros(self) -> String {
+        let moment = jiff::Timestamp::from_microsecond(i64::try_from(self.0).unwrap_or(i64::MAX));
+        moment.map(|moment| format!("{moment:.6}")).unwrap_or_default()
+    }
     /// Reads RFC 3339.
     pub fn parse(text: &str) -> Option<Self> {
         let moment: jiff::Timestamp = text.parse().ok()?;
