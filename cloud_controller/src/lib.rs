@@ -13,6 +13,7 @@
 //! - `reconcile`: periodic jobs.
 #![expect(unreachable_pub, reason = "`pub` inside the private modules means: for the rest of this crate")]
 
+pub mod brokers;
 pub mod config;
 pub mod outside;
 

@@ -1,5 +1,6 @@
 //! What the service meets outside of itself, as arguments, so that tests bring their own.
 
+use crate::brokers::Brokers;
 use async_trait::async_trait;
 use bus::Bus;
 use rand::rngs::StdRng;
@@ -68,4 +69,6 @@ pub struct Outside {
     pub verifier: TokenVerifier,
     /// Who knows users.
     pub identities: Arc<dyn Identities>,
+    /// Who sends requests to service brokers.
+    pub brokers: Arc<dyn Brokers>,
 }

@@ -4,11 +4,12 @@ use crate::{
     api::{self, Api, MAX_BODY, internal, routing},
     app_log::AppLog,
     blobs::Blobs,
+    brokers::NoBrokers,
     buildpack_bits, bus as bus_side,
     config::Config,
     domain::policy::Policy,
     outside::Outside,
-    reconcile,
+    reconcile::{self, operations::Engine},
     store::Store,
     vault::Vault,
 };
@@ -68,6 +69,7 @@ async fn real(config: &Config) -> Result<Outside, Box<dyn Error>> {
         bus: Bus::connect(&settings).await?,
         verifier: TokenVerifier::new(&config.uaa.base, &expect, clock.clone())?,
         identities: Arc::new(uaa_client::Client::new(&config.uaa.base, &config.uaa.client_id, secret, clock.clone())?),
+        brokers: Arc::new(NoBrokers),
         clock,
         rng: foundation::rng(),
     })
@@ -94,6 +96,7 @@ pub(crate) async fn start_with_state(
     let database = config.database.clone();
     let store = tokio::task::spawn_blocking(move || Store::open(&database)).await??;
     let config = Arc::new(config);
+    let mut rng = outside.rng;
     let api = Data::new(Api {
         store,
         blobs: Blobs::open(&config.blobs)?,
@@ -104,10 +107,12 @@ pub(crate) async fn start_with_state(
         bus: outside.bus,
         clock: outside.clock,
         actual: bus_side::Actual::default(),
+        brokers: outside.brokers,
+        operations: Engine::new(types::InstanceId::random(&mut rng).to_string()),
         verifier: outside.verifier,
         identities: outside.identities,
         vault,
-        rng: Mutex::new(outside.rng),
+        rng: Mutex::new(rng),
         known_users: Mutex::new(HashSet::new()),
         config: config.clone(),
     });
@@ -122,6 +127,7 @@ pub(crate) async fn start_with_state(
     api.log.keep_flushing(shutdown);
     reconcile::blobs::start(&api, shutdown);
     reconcile::blobs::expire_builds(&api, shutdown);
+    reconcile::operations::start(&api, shutdown).await?;
     let addresses = listen(&config, &api, shutdown)?;
     bus_side::register(&api.bus, format!("api.{}", config.system_domain), addresses.public, shutdown);
     Ok((addresses, api))

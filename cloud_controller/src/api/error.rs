@@ -60,8 +60,18 @@ fn rule_status(rule: Rule) -> u16 {
     match rule {
         Rule::OrgSuspended | Rule::SpaceSuspended | Rule::FeatureDisabled => 403,
         Rule::UaaUnavailable | Rule::RunnerUnavailable | Rule::StatsUnavailable | Rule::BlobstoreFull => 503,
-        Rule::SpaceDeletionFailed | Rule::OrgDeletionFailed | Rule::BlobstoreUnavailable => 502,
+        Rule::SpaceDeletionFailed
+        | Rule::OrgDeletionFailed
+        | Rule::BlobstoreUnavailable
+        | Rule::InstanceRecursiveDelete
+        | Rule::UnshareFailed => 502,
+        Rule::InstanceBusy | Rule::BindingBusy => 409,
+        Rule::InstanceNotFound => 404,
+        Rule::JobTimeout => 524,
         Rule::AppPackageInvalid
+        | Rule::UnableToPerform
+        | Rule::FetchParametersNotSupported
+        | Rule::InvalidRelation
         | Rule::MessageParse
         | Rule::BitsAlreadyUploaded
         | Rule::NoBuildpacksFound

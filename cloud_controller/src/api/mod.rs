@@ -47,10 +47,12 @@ pub use middleware::around;
 use crate::{
     app_log::AppLog,
     blobs::Blobs,
+    brokers::Brokers,
     bus::Actual,
     config::Config,
     domain::{Access, Caller, Error, Hint, Result, Rule, Tx, policy::Policy},
     outside::Identities,
+    reconcile::operations::Engine,
     store::{self, Store, jobs::Job},
     vault::Vault,
 };
@@ -61,7 +63,7 @@ use messages::hints::{DropletUpdated, RoutesUpdated, StagingStop};
 use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 use types::{Clock, Timestamp};
 use uaa_client::TokenVerifier;
@@ -70,6 +72,8 @@ use uaa_client::TokenVerifier;
 pub const MAX_BODY: usize = 15 << 20;
 /// How many users are remembered as known; more are looked up again.
 const KNOWN_USERS: usize = 10_000;
+/// How long a request waits for the work at brokers that it began.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What every handler has. Shared by all workers of both listeners.
 pub struct Api {
@@ -97,6 +101,10 @@ pub struct Api {
     pub verifier: TokenVerifier,
     /// Who knows users.
     pub identities: Arc<dyn Identities>,
+    /// Sends requests to service brokers.
+    pub brokers: Arc<dyn Brokers>,
+    /// Work at brokers that is under way.
+    pub operations: Engine,
     /// Seals and opens values.
     pub vault: Vault,
     /// Where ids come from.
@@ -191,12 +199,40 @@ impl Api {
         }
     }
 
+    /// As [`Api::write`], for operations that begin work at brokers: waits a little for that work, so that most clients need not
+    /// ask for the job again.
+    pub async fn write_and_wait<F>(&self, caller: &Caller, work: F) -> Result<Job>
+    where
+        F: FnMut(&mut Tx<'_>) -> Result<Job> + Send + 'static,
+    {
+        let mut news = self.operations.news();
+        let job = self.write(caller, work).await?;
+        if job.state == "PROCESSING" {
+            let moved = async {
+                // Whoever is behind has missed something: that ends the waiting too.
+                while news.recv().await.is_ok_and(|guid| guid != job.guid) {}
+            };
+            // It goes on, whether or not somebody waits.
+            let _ = tokio::time::timeout(PATIENCE, moved).await;
+        }
+        Ok(job)
+    }
+
+    /// Has the work at brokers looked at now.
+    pub fn kick_operations(&self) {
+        self.operations.kick();
+    }
+
     /// Sends hints. A lost one costs time, never truth: failures are only noted.
     async fn tell(&self, hints: Vec<Hint>) {
         for hint in hints {
             let sent = match hint {
                 Hint::Desired(change) => self.bus.publish(&DropletUpdated { change }).await,
                 Hint::Routes(app) => self.bus.publish(&RoutesUpdated { app }).await,
+                Hint::Operations => {
+                    self.kick_operations();
+                    Ok(())
+                }
                 Hint::StagingStop(app_id) => self.bus.publish(&StagingStop { app_id }).await,
             };
             if let Err(e) = sent {

@@ -147,6 +147,24 @@ rules! {
     BuildpackStackDoesNotExist = 390012 "CF-BuildpackStackDoesNotExist",
     /// The zip cannot be read.
     BuildpackZip = 390013 "CF-BuildpackZipError",
+    /// A broker did not do what was asked of it.
+    UnableToPerform = 10009 "CF-UnableToPerform",
+    /// Work took longer than allowed.
+    JobTimeout = 290006 "CF-JobTimeout",
+    /// Another operation of the instance runs.
+    InstanceBusy = 60016 "CF-AsyncServiceInstanceOperationInProgress",
+    /// The instance could not be made in the first place.
+    InstanceNotFound = 60004 "CF-ServiceInstanceNotFound",
+    /// What belongs to an instance could not be deleted.
+    InstanceRecursiveDelete = 60027 "CF-ServiceInstanceRecursiveDeleteFailed",
+    /// Bindings of a space that an instance was shared to could not be deleted.
+    UnshareFailed = 390001 "CF-ServiceInstanceUnshareFailed",
+    /// The broker does not show parameters.
+    FetchParametersNotSupported = 120004 "CF-ServiceFetchInstanceParametersNotSupported",
+    /// The plan belongs to another offering.
+    InvalidRelation = 1002 "CF-InvalidRelation",
+    /// Another operation of the binding runs.
+    BindingBusy = 90008 "CF-AsyncServiceBindingOperationInProgress",
 }
 
 impl Error {

@@ -18,6 +18,8 @@ pub enum Hint {
     Routes(AppId),
     /// The stagings of an app are to stop.
     StagingStop(AppId),
+    /// There is work to be done at brokers.
+    Operations,
 }
 
 /// One operation: its connection, who asks, and when it is.

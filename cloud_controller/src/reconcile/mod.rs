@@ -1,4 +1,5 @@
 //! Periodic jobs: take no input, look at the world, repair it.
 
 pub mod blobs;
+pub mod operations;
 pub mod retention;

@@ -50,6 +50,7 @@ struct Inner {
     permits: Arc<Semaphore>,
     /// One writer at a time: waiting here is fair, waiting in the database is not.
     writer: Arc<Semaphore>,
+    embedded: bool,
     #[cfg_attr(not(test), expect(dead_code, reason = "only tests count statements"))]
     queries: Arc<AtomicU64>,
 }
@@ -70,7 +71,8 @@ impl Store {
             .build(manager)
             .map_err(|e| Error::Unavailable("the database", e.into()))?;
         let permits = Arc::new(Semaphore::new(CONNECTIONS as usize));
-        Ok(Self(Arc::new(Inner { pool, permits, writer: Arc::new(Semaphore::new(1)), queries })))
+        let embedded = matches!(database, Database::Sqlite(_));
+        Ok(Self(Arc::new(Inner { pool, permits, writer: Arc::new(Semaphore::new(1)), embedded, queries })))
     }
 
     /// Runs queries that change nothing.
@@ -111,6 +113,11 @@ impl Store {
             }
         })
         .await
+    }
+
+    /// True where the database is a file that no other process has.
+    pub fn is_embedded(&self) -> bool {
+        self.0.embedded
     }
 
     /// How many statements were sent so far.

@@ -96,6 +96,7 @@ impl World {
             rng: rand::rngs::StdRng::seed_from_u64(7),
             verifier: TokenVerifier::fixed(KeySet::default().with(kid, n, e).unwrap(), &expect, clock.clone()),
             identities: users.clone(),
+            brokers: Arc::new(crate::brokers::NoBrokers),
         };
         let shutdown = Shutdown::new();
         let (addresses, api) = start_with_state(config, outside, &shutdown).await.unwrap();
