@@ -195,7 +195,7 @@ fn warden(node: &Node) -> anyhow::Result<::warden::config::Raw> {
 }
 
 fn gorouter(node: &Node) -> anyhow::Result<::gorouter::config::Raw> {
-    use ::gorouter::config::{CertificatePair, Raw};
+    use ::gorouter::config::{CertificatePair, Raw, RawRouteServices};
     let settings = &node.settings;
     let pair = |name: &str, domain: &str| {
         let pair = node.authority.pair(name, &[domain.to_owned(), format!("*.{domain}")], node.uid("gorouter"))?;
@@ -215,6 +215,7 @@ fn gorouter(node: &Node) -> anyhow::Result<::gorouter::config::Raw> {
         threads: 0,
         session_cookies: strings(&["JSESSIONID"]),
         forwarded_proto: "trust".to_owned(),
+        route_services: RawRouteServices { ca: Some(node.authority.certificate()), allow_local: false },
         limits: Default::default(),
         timing: Default::default(),
     })

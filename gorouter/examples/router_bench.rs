@@ -47,6 +47,7 @@ fn route(arguments: Vec<String>) -> ExitCode {
             threads: number(5)? as usize,
             session_cookies: vec!["JSESSIONID".into()],
             forwarded_proto: "trust".into(),
+            route_services: Default::default(),
             limits: RawLimits::default(),
             timing: RawTiming { snapshot_s: 3_600, start_wait_ms: 10, ..RawTiming::default() },
         };

@@ -2,7 +2,7 @@
 
 use crate::{
     front::{FrontSettings, head::HeadLimits},
-    proxy::{Rules, backend::BackendSettings, headers::ForwardedProto},
+    proxy::{Rules, backend::BackendSettings, headers::ForwardedProto, route_service},
     table::Limits,
 };
 use foundation::config::{BusSection, ConfigError, Problem};
@@ -61,6 +61,9 @@ pub struct Raw {
     /// `trust` (a client's own value stays), `sanitize` or `https`.
     #[serde(default = "trust")]
     pub forwarded_proto: String,
+    /// Services between routes and apps.
+    #[serde(default)]
+    pub route_services: RawRouteServices,
     /// Bounds.
     #[serde(default)]
     pub limits: RawLimits,
@@ -77,6 +80,16 @@ pub struct CertificatePair {
     pub certificate: PathBuf,
     /// The key.
     pub key: PathBuf,
+}
+
+/// The part `[route_services]`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawRouteServices {
+    /// An authority that is trusted beside those of the system.
+    pub ca: Option<PathBuf>,
+    /// True: services may be at addresses of this host and of its links, which is refused otherwise.
+    pub allow_local: bool,
 }
 
 /// The part `[limits]`.
@@ -190,6 +203,7 @@ pub struct Config {
     pub(crate) reserved: Vec<String>,
     pub(crate) threads: usize,
     pub(crate) rules: Rules,
+    pub(crate) route_services: route_service::Settings,
     pub(crate) table: Limits,
     pub(crate) backend: BackendSettings,
     pub(crate) front: FrontSettings,
@@ -249,6 +263,7 @@ impl Config {
                 session_cookies: raw.session_cookies,
                 forwarded_proto: parse_forwarded_proto(&raw.forwarded_proto).unwrap_or_default(),
             },
+            route_services: route_service::Settings { ca: raw.route_services.ca, allow_local: raw.route_services.allow_local },
             table: Limits {
                 routes: limits.routes,
                 endpoints: limits.endpoints_per_route,

@@ -34,7 +34,7 @@ use front::Workers;
 use loggregator_client::Sender;
 use messages::router::RouterStart;
 use parking_lot::Mutex;
-use proxy::Shared;
+use proxy::{Shared, route_service::RouteServices};
 use rand::{Rng, rngs::StdRng};
 use registrar::Registrar;
 use std::{
@@ -52,6 +52,7 @@ use tracing::info;
 use types::Clock;
 
 pub use front::tls::TlsError;
+pub use proxy::route_service::RouteServiceError;
 
 /// Why the router does not start.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +66,9 @@ pub enum Error {
     /// The certificates cannot be used.
     #[error("cannot serve HTTPS")]
     Tls(#[source] TlsError),
+    /// Route services cannot work.
+    #[error("cannot serve routes with services")]
+    RouteServices(#[source] RouteServiceError),
     /// A worker cannot be started.
     #[error("cannot start a worker")]
     Worker(#[source] io::Error),
@@ -118,6 +122,8 @@ pub async fn start(config: Config, outside: Outside, shutdown: &Shutdown) -> Res
     let shared = Arc::new(Shared {
         table: Table::new(config.table),
         rules: config.rules.clone(),
+        services: RouteServices::open(&config.state, &config.route_services, &mut rng).map_err(Error::RouteServices)?,
+        backend: config.backend.clone(),
         metrics: proxy::metrics::Metrics::default(),
         clock,
         epoch: Instant::now(),
@@ -143,6 +149,7 @@ pub async fn start(config: Config, outside: Outside, shutdown: &Shutdown) -> Res
         }
     };
     let (http, https) = (listen(config.http_listen)?, listen(config.https_listen)?);
+    shared.services.listen(http.as_ref().map(|l| l.1), https.as_ref().map(|l| l.1));
     let addresses = Router { http: http.as_ref().map(|l| l.1), https: https.as_ref().map(|l| l.1), status };
 
     let sender = Arc::new(Sender::new(&config.agent_socket));

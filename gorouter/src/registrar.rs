@@ -3,7 +3,7 @@
 //! Source: cloudfoundry/gorouter, `mbus/subscriber.go`, `registry/registry.go`.
 
 use crate::{
-    proxy::{Shared, backend::BackendSettings, metrics::count},
+    proxy::{Shared, backend::BackendSettings, metrics::count, route_service::Target},
     table::{Attributes, Balance, Instance, Outcome, RouteKey},
 };
 use bus::{Bus, Delivery, Subscription};
@@ -154,8 +154,8 @@ impl Registrar {
         if message.uris.len() > MAX_URIS {
             return Err("it has too many routes");
         }
-        if message.route_service_url.as_deref().is_some_and(|url| !url.is_empty() && !url.starts_with("https")) {
-            return Err("its route service does not begin with https");
+        if message.route_service_url.as_deref().is_some_and(|url| !url.is_empty() && Target::parse(url).is_none()) {
+            return Err("its route service is no https URL");
         }
         match message.host.parse::<IpAddr>() {
             Ok(ip) => self.carry_out(&message, SocketAddr::new(ip, port), tls, register),

@@ -1,10 +1,11 @@
 //! What the proxy needs of an endpoint, made once when it registers.
 
+use super::route_service::Target;
 use crate::table::Attributes;
 use http::HeaderValue;
 use loggregator_client::LineSource;
 use pingora_core::{protocols::TcpKeepalive, upstreams::peer::HttpPeer};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// After how much silence a peer is asked whether it is there, and how often again.
 pub(crate) const KEEPALIVE: [Duration; 2] = [Duration::from_secs(15), Duration::from_secs(5)];
@@ -38,6 +39,8 @@ pub(crate) struct Backend {
     /// The app's log stream.
     pub(crate) lines: Option<LineSource>,
     pub(crate) address: String,
+    /// What requests have to go through first.
+    pub(crate) route_service: Option<Arc<Target>>,
 }
 
 impl Backend {
@@ -53,6 +56,7 @@ impl Backend {
             index: header(&attributes.index),
             lines: attributes.app.as_ref().map(source),
             address,
+            route_service: attributes.route_service.as_deref().and_then(Target::parse).map(Arc::new),
         }
     }
 }
@@ -61,17 +65,23 @@ fn peer(attributes: &Attributes, settings: &BackendSettings) -> HttpPeer {
     // Without a name the certificate must carry the address: an empty name would switch verification off.
     let name = attributes.server_name.clone().unwrap_or_else(|| attributes.address.ip().to_string());
     let mut peer = HttpPeer::new(attributes.address, attributes.tls, if attributes.tls { name } else { String::new() });
+    set_options(&mut peer, settings);
+    if attributes.http2 {
+        peer.options.set_http_version(2, 2);
+        peer.options.max_h2_streams = 100;
+    }
+    peer
+}
+
+/// Timeouts, and whether the other end is still there.
+pub(crate) fn set_options(peer: &mut HttpPeer, settings: &BackendSettings) {
+    let tls = peer.is_tls();
     let options = &mut peer.options;
     options.connection_timeout = Some(settings.connect_timeout);
-    options.total_connection_timeout = attributes.tls.then_some(settings.connect_timeout + Duration::from_secs(10));
+    options.total_connection_timeout = tls.then_some(settings.connect_timeout + Duration::from_secs(10));
     options.read_timeout = Some(settings.endpoint_timeout);
     options.write_timeout = Some(settings.endpoint_timeout);
     options.idle_timeout = Some(settings.idle_timeout);
     let [idle, interval] = KEEPALIVE;
     options.tcp_keepalive = Some(TcpKeepalive { idle, interval, count: KEEPALIVE_PROBES, user_timeout: Duration::ZERO });
-    if attributes.http2 {
-        options.set_http_version(2, 2);
-        options.max_h2_streams = 100;
-    }
-    peer
 }

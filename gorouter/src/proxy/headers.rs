@@ -3,21 +3,17 @@
 //! Source: cloudfoundry/gorouter, `proxy/proxy.go`, `handlers/x_forwarded_proto.go`, `handlers/hop_by_hop.go`,
 //! `handlers/clientcert.go`.
 
+use super::route_service::{FORWARDED_URL, METADATA, SIGNATURE};
 use http::{HeaderMap, HeaderValue, Method, header};
 use pingora_core::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::net::IpAddr;
 
 /// Headers that only the router may set: whatever a client says in them is dropped.
-const OURS: [&str; 7] = [
-    "x-cf-applicationid",
-    "x-cf-instanceid",
-    "x-cf-instanceindex",
-    "x-forwarded-client-cert",
-    "x-cf-proxy-signature",
-    "x-cf-proxy-metadata",
-    "x-cf-forwarded-url",
-];
+const OURS: [&str; 4] = ["x-cf-applicationid", "x-cf-instanceid", "x-cf-instanceindex", "x-forwarded-client-cert"];
+
+/// Headers of the way through a route service, which a service hands back as it got them.
+const SIGNED: [&str; 3] = [SIGNATURE, METADATA, FORWARDED_URL];
 
 /// Headers that a client may not declare to be for this hop only, so that a proxy strips them.
 const KEPT: [&str; 10] = [
@@ -57,10 +53,12 @@ impl ForwardedProto {
 }
 
 /// Prepares a client's request: removes what only the router may say. Call it once, before the first attempt.
-pub(crate) fn clean(request: &mut RequestHeader) -> Result<()> {
-    for name in OURS {
-        if request.headers.contains_key(name) {
-            request.remove_header(name);
+///
+/// With `signed` the headers of a route service stay: this router made them, and the request is for the service.
+pub(crate) fn clean(request: &mut RequestHeader, signed: bool) -> Result<()> {
+    for name in OURS.iter().chain(SIGNED.iter().filter(|_| !signed)) {
+        if request.headers.contains_key(*name) {
+            request.remove_header(*name);
         }
     }
     if request.headers.get_all(header::CONNECTION).iter().all(is_simple) {
@@ -82,7 +80,7 @@ fn is_simple(value: &HeaderValue) -> bool {
 }
 
 fn is_kept(name: &str) -> bool {
-    KEPT.iter().chain(&OURS).any(|known| known.eq_ignore_ascii_case(name))
+    KEPT.iter().chain(&OURS).chain(&SIGNED).any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// The peer, behind whoever the client says to forward for.
@@ -133,18 +131,23 @@ mod tests {
     #[test]
     fn a_client_cannot_speak_for_the_router() {
         let mut said = request(&[("X-CF-ApplicationID", "a"), ("x-forwarded-client-cert", "b"), ("X-Other", "c")]);
-        clean(&mut said).unwrap();
+        clean(&mut said, false).unwrap();
         assert_eq!(said.headers.len(), 1);
+        let mut said = request(&[("X-CF-Proxy-Signature", "a"), ("X-CF-Proxy-Metadata", "b"), ("X-CF-Forwarded-Url", "c")]);
+        clean(&mut said, true).unwrap();
+        assert_eq!(said.headers.len(), 3);
+        clean(&mut said, false).unwrap();
+        assert_eq!(said.headers.len(), 0);
     }
 
     #[test]
     fn protected_headers_cannot_be_declared_hop_by_hop() {
         let mut said =
             request(&[("Connection", "Keep-Alive, Authorization, X-Forwarded-For, X-Own"), ("Authorization", "bearer")]);
-        clean(&mut said).unwrap();
+        clean(&mut said, false).unwrap();
         assert_eq!(said.headers[header::CONNECTION], "Keep-Alive, X-Own");
         let mut said = request(&[("Connection", "X-Vcap-Request-Id")]);
-        clean(&mut said).unwrap();
+        clean(&mut said, false).unwrap();
         assert!(!said.headers.contains_key(header::CONNECTION));
     }
 

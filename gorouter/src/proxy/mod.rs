@@ -3,6 +3,7 @@
 //! - `backend`: what a request needs of an endpoint, made when it registers.
 //! - `headers`: what is added and taken away.
 //! - `refusal`: answers of the router's own.
+//! - `route_service`: what stands between a route and its app.
 //! - `sticky`: session cookies.
 //! - `access_log`: the line in the app's log stream.
 //! - `metrics`: counters.
@@ -12,11 +13,13 @@ pub(crate) mod backend;
 pub(crate) mod headers;
 pub(crate) mod metrics;
 pub(crate) mod refusal;
+pub(crate) mod route_service;
 pub(crate) mod sticky;
 
 use crate::table::{Choice, Found, Lease, Moment, NoEndpoint, Pool, Table};
 use access_log::{Lines, Record};
 use async_trait::async_trait;
+use backend::BackendSettings;
 use bytes::Bytes;
 use headers::ForwardedProto;
 use http::{HeaderName, HeaderValue, Method, Version, header};
@@ -27,6 +30,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use rand::{Rng, rngs::StdRng};
 use refusal::Refusal;
+use route_service::{RouteServices, Signed, Target};
 use std::{
     net::SocketAddr,
     sync::{
@@ -54,6 +58,8 @@ pub(crate) struct Rules {
 pub(crate) struct Shared {
     pub(crate) table: Table,
     pub(crate) rules: Rules,
+    pub(crate) services: RouteServices,
+    pub(crate) backend: BackendSettings,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) epoch: Instant,
@@ -84,6 +90,10 @@ pub(crate) struct Ctx {
     tried: Vec<SocketAddr>,
     attempts: usize,
     wish: Wish,
+    /// The request goes to this service, and comes back with our signature.
+    service: Option<Arc<Target>>,
+    /// The request is on its way to a service that is an app here.
+    to_service: bool,
     error: Option<String>,
     forwarded_for: Option<HeaderValue>,
     forwarded_proto: Option<HeaderValue>,
@@ -173,19 +183,24 @@ impl Gateway {
                 });
             }
         }
-        let through_service = ctx.lease.as_ref().is_some_and(|lease| lease.instance.attributes.route_service.is_some());
-        ctx.pool = Some(pool);
-        if through_service {
-            // Requests must not get round the service; sending them through it is not there yet.
-            let upgrade = request.headers.contains_key(header::UPGRADE);
-            return Err(match upgrade {
-                true => Refusal::new(
-                    503,
-                    "route_service_unsupported",
-                    "Websocket requests are not supported for routes bound to Route Services.",
-                ),
-                false => Refusal::new(502, "route_service_unsupported", "Support for route services is disabled."),
-            });
+        let pool = ctx.pool.insert(pool).clone();
+        let services = &self.shared.services;
+        let service = ctx.lease.as_ref().and_then(|lease| lease.instance.backend.route_service.clone());
+        match (service, services.read(&request.headers, self.shared.clock.now())) {
+            (None, Signed::For(_)) => {
+                ctx.to_service = true;
+                // What it wishes concerns the app behind the service.
+                if std::mem::take(&mut ctx.wish) != Wish::Any {
+                    ctx.lease = self.choose(&pool, ctx).ok();
+                }
+            }
+            (None, _) => {}
+            (Some(service), Signed::No) => {
+                ctx.lease = None;
+                ctx.service = Some(service);
+            }
+            (Some(_), Signed::For(url)) if url == services.url(host, request.raw_path()) => {}
+            (Some(_), signed) => return Err(route_service::refusal(&signed)),
         }
         Ok(())
     }
@@ -204,6 +219,11 @@ impl Gateway {
 
     /// Notes that the chosen endpoint failed; true if another one may be tried.
     fn failed(&self, ctx: &mut Ctx, e: &Error, blame: bool) -> bool {
+        if let Some(service) = &ctx.service {
+            warn!(route.host = ctx.pool.as_ref().map(|pool| &*pool.key.host), "a route service failed: {}", e.etype().as_str());
+            ctx.failure = Refusal::of_failure(e);
+            return ctx.attempts < self.shared.rules.max_attempts && service.has_name();
+        }
         let Some(lease) = ctx.lease.take() else { return false };
         count(&self.shared.metrics.endpoint_failures);
         ctx.failure = Refusal::of_failure(e);
@@ -308,6 +328,8 @@ impl ProxyHttp for Gateway {
             tried: Vec::new(),
             attempts: 0,
             wish: Wish::Any,
+            service: None,
+            to_service: false,
             error: None,
             forwarded_for: None,
             forwarded_proto: None,
@@ -325,21 +347,13 @@ impl ProxyHttp for Gateway {
             return self.answer_monitor(session, ctx).await.map(|()| true);
         }
         match self.find(session, ctx) {
-            Ok(()) => headers::clean(session.req_header_mut()).map(|()| false),
+            Ok(()) => headers::clean(session.req_header_mut(), ctx.to_service).map(|()| false),
             Err(refusal) => self.refuse(session, ctx, &refusal).await.map(|()| true),
         }
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        if ctx.lease.is_none() {
-            let lease = ctx.pool.as_ref().and_then(|pool| self.choose(pool, ctx).ok());
-            ctx.lease = lease;
-        }
-        ctx.attempts += 1;
-        let Some(lease) = &ctx.lease else {
-            return Err(Error::explain(ErrorType::ConnectError, "no endpoint is left").into_up());
-        };
-        let mut peer = Box::new(lease.instance.backend.peer.clone());
+        let mut peer = self.peer(ctx).await?;
         if session.is_upgrade_req() {
             // A tunnel may be silent for as long as both ends are there, which TCP watches.
             peer.options.read_timeout = None;
@@ -351,8 +365,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
-        let Some(lease) = &ctx.lease else { return Ok(()) };
-        let backend = &lease.instance.backend;
+        if ctx.lease.is_none() && ctx.service.is_none() {
+            return Ok(());
+        }
         let peer = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
         let https = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
         if let Some(peer) = peer {
@@ -367,6 +382,15 @@ impl ProxyHttp for Gateway {
             request.insert_header("X-Request-Start", ctx.started_at.0 / 1_000)?;
         }
         request.insert_header("X-Vcap-Request-Id", ctx.request_id.clone())?;
+        ctx.sent_to_backend = Some(Instant::now());
+        if let Some(service) = &ctx.service {
+            let asked = session.req_header();
+            let url = self.shared.services.url(host_of(asked), asked.raw_path());
+            let now = self.shared.clock.now();
+            return self.shared.services.address(request, service, url, now, &mut *self.rng.lock());
+        }
+        let Some(lease) = &ctx.lease else { return Ok(()) };
+        let backend = &lease.instance.backend;
         if let Some(app) = &backend.app {
             request.insert_header("X-CF-ApplicationID", app.clone())?;
         }
@@ -374,7 +398,6 @@ impl ProxyHttp for Gateway {
         if let Some(index) = &backend.index {
             request.insert_header("X-CF-InstanceIndex", index.clone())?;
         }
-        ctx.sent_to_backend = Some(Instant::now());
         Ok(())
     }
 
@@ -402,7 +425,7 @@ impl ProxyHttp for Gateway {
         if !response.headers.contains_key(REQUEST_ID) {
             response.insert_header("X-Vcap-Request-Id", ctx.request_id.clone())?;
         }
-        let Some(lease) = &ctx.lease else { return Ok(()) };
+        let Some(lease) = ctx.lease.as_ref().filter(|_| !ctx.to_service) else { return Ok(()) };
         let Some(instance) = lease.instance.attributes.instance.as_deref() else { return Ok(()) };
         let moved = matches!(&ctx.wish, Wish::Instance(wanted) if wanted != instance);
         if moved || response.headers.contains_key(header::SET_COOKIE) {
@@ -529,6 +552,25 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
+    /// Whom the request goes to now: the route's service, or an endpoint.
+    async fn peer(&self, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        ctx.attempts += 1;
+        if let Some(service) = &ctx.service {
+            let (host, path) = service.place();
+            let routed = !matches!(self.shared.table.lookup(host, path), Found::Nothing);
+            let services = &self.shared.services;
+            return services.peer(service, routed, ctx.attempts, &self.shared.backend, self.shared.now()).await;
+        }
+        if ctx.lease.is_none() {
+            let lease = ctx.pool.as_ref().and_then(|pool| self.choose(pool, ctx).ok());
+            ctx.lease = lease;
+        }
+        let Some(lease) = &ctx.lease else {
+            return Err(Error::explain(ErrorType::ConnectError, "no endpoint is left").into_up());
+        };
+        Ok(Box::new(lease.instance.backend.peer.clone()))
+    }
+
     /// Answers a load balancer's health check on the main port.
     async fn answer_monitor(&self, session: &mut Session, ctx: &Ctx) -> Result<()> {
         let draining = self.shared.draining.load(Relaxed);

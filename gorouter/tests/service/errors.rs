@@ -48,10 +48,10 @@ async fn every_refusal_names_itself() {
             "400 Bad Request: Requested instance ('5') with guid ('6f1c2d3e-aaaa-4bbb-8ccc-000000000002') does not exist for route ('app.x')\n",
         ),
         (
-            "GET / HTTP/1.1\r\nHost: serviced.x\r\n",
+            "GET / HTTP/1.1\r\nHost: serviced.x\r\nX-CF-Proxy-Signature: forged\r\n",
             502,
-            "route_service_unsupported",
-            "502 Bad Gateway: Support for route services is disabled.\n",
+            "invalid_route_service_signature",
+            "502 Bad Gateway: Failed to validate Route Service Signature.\n",
         ),
         (
             "CONNECT app.x:80 HTTP/1.1\r\nHost: app.x:80\r\n",

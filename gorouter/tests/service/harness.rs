@@ -4,7 +4,7 @@ use bus::Bus;
 use foundation::{Secret, Shutdown, config::BusSection};
 use gorouter::{
     Outside, Router,
-    config::{CertificatePair, Config, Raw, RawLimits, RawTiming},
+    config::{CertificatePair, Config, Raw, RawLimits, RawRouteServices, RawTiming},
 };
 use messages::router::Register;
 use rand::SeedableRng;
@@ -39,6 +39,7 @@ pub(crate) struct World {
     pub(crate) folder: Arc<TempDir>,
     pub(crate) agent: UnixDatagram,
     pub(crate) ca: rcgen::Certificate,
+    pub(crate) clock: Arc<ManualClock>,
 }
 
 impl World {
@@ -61,9 +62,9 @@ impl World {
         change(&mut raw);
         let shutdown = Shutdown::new();
         let clock = Arc::new(ManualClock::at(Timestamp(1_767_323_045_012_345)));
-        let outside = Outside { bus: bus.clone(), clock, rng: rand::rngs::StdRng::seed_from_u64(1) };
+        let outside = Outside { bus: bus.clone(), clock: clock.clone(), rng: rand::rngs::StdRng::seed_from_u64(1) };
         let router = gorouter::start(Config::check(raw).unwrap(), outside, &shutdown).await.unwrap();
-        Self { router, bus, shutdown, folder, agent, ca }
+        Self { router, bus, shutdown, folder, agent, ca, clock }
     }
 
     pub(crate) fn http(&self) -> SocketAddr {
@@ -136,6 +137,7 @@ fn raw(folder: &Path) -> Raw {
         threads: 2,
         session_cookies: vec!["JSESSIONID".into()],
         forwarded_proto: "trust".into(),
+        route_services: RawRouteServices { ca: Some(folder.join("ca.crt")), allow_local: true },
         limits: RawLimits::default(),
         timing: RawTiming { start_wait_ms: 50, snapshot_s: 1, ..RawTiming::default() },
     }
@@ -147,7 +149,9 @@ fn certificates(folder: &Path) -> rcgen::Certificate {
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let ca = params.self_signed(&key).unwrap();
     let issuer = rcgen::Issuer::new(params, key);
-    for (name, host) in [("system", "*.cf.localhost"), ("apps", "*.app.localhost"), ("backend", "instance-1")] {
+    for (name, host) in
+        [("system", "*.cf.localhost"), ("apps", "*.app.localhost"), ("backend", "instance-1"), ("service", "localhost")]
+    {
         let key = rcgen::KeyPair::generate().unwrap();
         let leaf = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
         std::fs::write(folder.join(format!("{name}.crt")), leaf.pem()).unwrap();

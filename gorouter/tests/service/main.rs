@@ -7,4 +7,5 @@ mod headers;
 mod hostile;
 mod lifecycle;
 mod protocols;
+mod route_services;
 mod routing;
