@@ -2,7 +2,7 @@
 
 use ::types::{AppId, BuildId, BuildpackId, DropletId, InstanceId, PackageId, ProcessId, Timestamp, VersionId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 /// Changes of the desired state after a change number, oldest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -125,6 +125,38 @@ pub struct LaunchSpec {
     pub ports: Vec<u16>,
     /// Its routes now.
     pub routes: Vec<Route>,
+    /// Files below [`BINDING_ROOT`], path to content; the app alone reads them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub binding_files: BTreeMap<String, String>,
+    /// Where it may connect to besides what everybody may, now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress: Vec<Egress>,
+}
+
+/// Where the files of service bindings are in containers.
+pub const BINDING_ROOT: &str = "/etc/cf-service-bindings";
+
+/// Somewhere that containers may connect to: what a bound service asked to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Egress {
+    /// Its address.
+    pub address: IpAddr,
+    /// From this port.
+    pub first_port: u16,
+    /// To this port, included.
+    pub last_port: u16,
+    /// By this protocol.
+    pub protocol: Transport,
+}
+
+/// A protocol with ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
 }
 
 /// How a process shows that it is well.
@@ -172,6 +204,9 @@ pub struct RoutesRequest {
 pub struct RoutesAnswer {
     /// Routes by version.
     pub routes: BTreeMap<VersionId, Vec<Route>>,
+    /// Where the containers of each of these versions may connect to now, as [`LaunchSpec::egress`]; absent: nowhere.
+    #[serde(default)]
+    pub egress: BTreeMap<VersionId, Vec<Egress>>,
 }
 
 /// An instance that ended by itself.
@@ -232,6 +267,12 @@ pub struct StagingSpec {
     pub timeout_s: u32,
     /// Log bytes a second; -1: no limit.
     pub log_rate_limit_bytes_per_second: i64,
+    /// As in [`LaunchSpec`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub binding_files: BTreeMap<String, String>,
+    /// As in [`LaunchSpec`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress: Vec<Egress>,
 }
 
 /// One buildpack of a staging.

@@ -47,7 +47,7 @@ async fn routes_of_versions(api: Data<Api>, peer: Peer, asked: Json<RoutesReques
     let versions: Vec<String> = asked.versions.iter().map(ToString::to_string).collect();
     let found = api.read(&crate::domain::Caller::system(), move |tx| running::routes_of(tx, &versions)).await?;
     let routes = found.into_iter().filter_map(|(version, routes)| Some((version.parse().ok()?, routes))).collect();
-    Ok(HttpResponse::Ok().json(RoutesAnswer { routes }))
+    Ok(HttpResponse::Ok().json(RoutesAnswer { routes, egress: Default::default() }))
 }
 
 #[post("/internal/v1/crashes")]

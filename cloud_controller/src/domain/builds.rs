@@ -229,6 +229,8 @@ pub fn staging_spec(tx: &mut Tx<'_>, policy: &Policy, guid: &str) -> Result<Stag
         timeout_s: policy.limits.staging_timeout_s,
         log_rate_limit_bytes_per_second: build.log_rate_limit,
         stack: build.stack,
+        binding_files: Default::default(),
+        egress: vec![],
     })
 }
 

@@ -199,6 +199,8 @@ pub fn launch_spec(tx: &mut Tx<'_>, version: &str) -> Result<LaunchSpec> {
         health_check: fixed.health_check,
         ports: fixed.ports,
         routes,
+        binding_files: BTreeMap::new(),
+        egress: vec![],
     })
 }
 

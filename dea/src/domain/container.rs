@@ -3,7 +3,7 @@
 //! Source: the runtime's contract on variables, files and labels; VCAP_APPLICATION is completed by the launcher inside.
 
 use crate::domain::claim::Slot;
-use cloud_controller_client::LaunchSpec;
+use cloud_controller_client::{BINDING_ROOT, LaunchSpec};
 use loggregator_client::app_tags;
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use types::{AppId, BuildId, DeaId, Timestamp};
-use warden_client::{BindMount, ContainerInfo, ContainerSpec, Limits, LogTarget, ProcessSpec};
+use warden_client::{BindMount, ContainerInfo, ContainerSpec, InjectedFile, Limits, LogTarget, ProcessSpec};
 
 /// What all containers of this DEA have in common.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ pub fn instance(common: &Common, slot: &Slot, launch: &LaunchSpec, layer: &str, 
         stack: launch.stack.clone(),
         layers: vec![layer.to_owned()],
         mounts: vec![program(&common.lifecycle, "launcher")],
-        files: vec![],
+        files: binding_files(&launch.binding_files),
         limits: Limits {
             memory_bytes: u64::from(slot.memory_mb) << 20,
             disk_bytes: u64::from(slot.disk_mb) << 20,
@@ -85,6 +85,8 @@ pub fn instance(common: &Common, slot: &Slot, launch: &LaunchSpec, layer: &str, 
             log_bytes_per_second: launch.log_rate_limit_bytes_per_second,
         },
         ports: launch.ports.clone(),
+        egress: vec![],
+        volumes: vec![],
         process: ProcessSpec {
             argv: vec![
                 "/tmp/lifecycle/launcher".into(),
@@ -108,6 +110,18 @@ pub fn instance(common: &Common, slot: &Slot, launch: &LaunchSpec, layer: &str, 
 /// A program of the lifecycle, read-only at its place.
 pub fn program(lifecycle: &Path, name: &str) -> BindMount {
     BindMount { source: lifecycle.join(name), destination: Path::new("/tmp/lifecycle").join(name), read_only: true }
+}
+
+/// What bound services tell in files: for the app's eyes alone. Paths that lead anywhere else are left out.
+pub fn binding_files(files: &BTreeMap<String, String>) -> Vec<InjectedFile> {
+    let inside = |path: &str| !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    let file = |(path, content): (&String, &String)| InjectedFile {
+        path: Path::new(BINDING_ROOT).join(path),
+        mode: 0o400,
+        user_owned: true,
+        content: content.clone(),
+    };
+    files.iter().filter(|(path, _)| inside(path)).map(file).collect()
 }
 
 /// CPU weight: by memory, up to 8 GB, as entitlement is counted.
@@ -189,7 +203,7 @@ const INSTANCE: &str = "instance";
 const STAGING: &str = "staging";
 
 fn labels(dea: DeaId, slot: &Slot, launch: &LaunchSpec, revision: u64) -> BTreeMap<String, String> {
-    let stripped = LaunchSpec { env: BTreeMap::new(), ..launch.clone() };
+    let stripped = LaunchSpec { env: BTreeMap::new(), binding_files: BTreeMap::new(), ..launch.clone() };
     let spec = serde_json::to_string(&stripped).unwrap_or_default();
     let labels = [
         (DEA, dea.to_string()),
@@ -318,9 +332,22 @@ mod tests {
     }
 
     #[test]
+    fn files_of_bindings_are_below_their_root_and_for_the_app_alone() {
+        let mut launch = launch();
+        for path in ["db/password", "vcap_services", "../escape", "db/../../x", "/abs", "a//b", ""] {
+            launch.binding_files.insert(path.into(), "hunter2".into());
+        }
+        let spec = instance(&common(), &slot(), &launch, "layer", 7);
+        let paths: Vec<_> = spec.files.iter().map(|file| file.path.to_string_lossy().into_owned()).collect();
+        assert_eq!(paths, ["/etc/cf-service-bindings/db/password", "/etc/cf-service-bindings/vcap_services"]);
+        assert!(spec.files.iter().all(|file| file.user_owned && file.mode == 0o400 && file.content == "hunter2"));
+    }
+
+    #[test]
     fn labels_carry_all_that_a_restart_needs_and_no_secret() {
         let mut launch = launch();
         launch.env.insert("PASSWORD".into(), "hunter2".into());
+        launch.binding_files.insert("db/password".into(), "hunter2".into());
         let spec = instance(&common(), &slot(), &launch, "layer", 7);
         let Some(Kind::Instance { slot: back, launch: known, revision }) = kind(common().dea, &spec.labels) else { panic!() };
         assert_eq!((*back, known.routes, revision), (slot(), launch.routes, 7));

@@ -67,18 +67,20 @@ pub fn spec(common: &Common, staging: &StagingSpec, inputs: &Inputs) -> Containe
     let mut env = container::platform(&staging.env);
     env.entry("CF_STACK".into()).or_insert_with(|| staging.stack.clone());
     env.entry("STAGING_TIMEOUT".into()).or_insert_with(|| staging.timeout_s.to_string());
+    let order = InjectedFile {
+        path: "/tmp/staging.json".into(),
+        mode: 0o444,
+        user_owned: false,
+        content: order(staging).to_string(),
+    };
+    let files = std::iter::once(order).chain(container::binding_files(&staging.binding_files)).collect();
     ContainerSpec {
         handle: handle(staging.build),
         labels: container::staging_labels(common.dea, staging.build, staging.app),
         stack: staging.stack.clone(),
         layers: vec![],
         mounts,
-        files: vec![InjectedFile {
-            path: "/tmp/staging.json".into(),
-            mode: 0o444,
-            user_owned: false,
-            content: order(staging).to_string(),
-        }],
+        files,
         limits: Limits {
             memory_bytes: u64::from(staging.memory_mb) << 20,
             disk_bytes: u64::from(staging.disk_mb) << 20,
@@ -89,6 +91,8 @@ pub fn spec(common: &Common, staging: &StagingSpec, inputs: &Inputs) -> Containe
             log_bytes_per_second: staging.log_rate_limit_bytes_per_second,
         },
         ports: vec![],
+        egress: vec![],
+        volumes: vec![],
         process: process(MAIN, &env),
         log: Some(LogTarget {
             source_id: app.clone(),

@@ -301,6 +301,8 @@ pub(crate) fn launch(port: u16) -> LaunchSpec {
             loadbalancing: None,
             route_service_url: None,
         }],
+        binding_files: BTreeMap::new(),
+        egress: vec![],
     }
 }
 
@@ -346,6 +348,8 @@ pub(crate) fn staging() -> StagingSpec {
         disk_mb: 1024,
         timeout_s: 60,
         log_rate_limit_bytes_per_second: -1,
+        binding_files: BTreeMap::new(),
+        egress: vec![],
     }
 }
 

@@ -110,7 +110,12 @@ impl FakeWarden {
         let mut state = self.0.state.lock();
         match request {
             Request::Capacity => {
-                Response::Capacity { memory_bytes: 4 << 30, disk_bytes: 8 << 30, stacks: vec!["debian12".into()] }
+                Response::Capacity {
+                    memory_bytes: 4 << 30,
+                    disk_bytes: 8 << 30,
+                    stacks: vec!["debian12".into()],
+                    services_address: [10, 254, 0, 1].into(),
+                }
             }
             Request::CreateLayer { layer, archive, prefix } => {
                 journal.note(format!("layer {}", prefix.display()));
@@ -130,6 +135,7 @@ impl FakeWarden {
                     address: Ipv4Addr::LOCALHOST,
                     host_address: Ipv4Addr::new(192, 0, 2, 1),
                     ports: spec.ports.iter().map(|port| (*port, 61_001)).collect(),
+                    egress: spec.egress.clone(),
                     created_at: types::Clock::now(&foundation::SystemClock).0,
                     exit: None,
                 };
@@ -168,6 +174,18 @@ impl FakeWarden {
                 state.containers.remove(&handle);
                 Response::Ok
             }
+            Request::SetEgress { handle, endpoints } => {
+                journal.note(format!("egress {handle}"));
+                match state.containers.get_mut(&handle) {
+                    Some((_, info)) => {
+                        info.egress = endpoints;
+                        Response::Ok
+                    }
+                    None => refuse(ErrorKind::NotFound, "no such container"),
+                }
+            }
+            Request::ListVolumes => Response::Volumes { volumes: vec![] },
+            Request::DeleteVolume { .. } => Response::Ok,
             Request::Exec { .. } | Request::Events => unreachable!("served apart"),
         }
     }

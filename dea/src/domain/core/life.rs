@@ -70,7 +70,7 @@ impl Core {
         let spec = container::instance(&self.settings.common, &instance.slot, &launch, &layer, instance.revision);
         instance.routes = launch.routes.iter().cloned().collect();
         // The environment is Warden's from here on; it is not needed again and not kept.
-        instance.launch = Some(LaunchSpec { env: BTreeMap::new(), ..*launch });
+        instance.launch = Some(LaunchSpec { env: BTreeMap::new(), binding_files: BTreeMap::new(), ..*launch });
         self.cell(id, LogType::Out, |cell, id| format!("Cell {cell} creating container for instance {id}"), now, out);
         self.set(id, next, now, out);
         out.push(Effect::Create(id, Box::new(spec)));

@@ -193,6 +193,7 @@ impl Sim {
                     address: Ipv4Addr::from_bits((10 << 24) + self.made),
                     host_address: place().host,
                     ports: place().ports,
+                    egress: vec![],
                     created_at: self.now.0,
                     exit: None,
                 };

@@ -58,6 +58,8 @@ pub(crate) fn launch() -> LaunchSpec {
         },
         ports: vec![8080],
         routes: vec![route("shop.example")],
+        binding_files: BTreeMap::new(),
+        egress: vec![],
     }
 }
 
@@ -494,6 +496,7 @@ fn container_info(revision: u64, ended: Option<ProcessExit>) -> ContainerInfo {
         address: place().container,
         host_address: place().host,
         ports: place().ports,
+        egress: vec![],
         created_at: 1,
         exit: ended,
     }
@@ -570,7 +573,7 @@ fn a_crashed_instance_is_remembered_over_a_restart_and_goes_with_its_stop() {
 fn routes_follow_what_the_cloud_controller_says() {
     let mut world = World::new();
     world.running();
-    let answer = RoutesAnswer { routes: BTreeMap::from([(id(3), vec![route("new.example")])]) };
+    let answer = RoutesAnswer { routes: BTreeMap::from([(id(3), vec![route("new.example")])]), egress: BTreeMap::new() };
     let effects = world.give(Input::Routes(answer));
     assert!(
         matches!(effects.as_slice(), [Effect::Unregister(old), Effect::Register(new)] if old.uris == ["shop.example"] && new.uris == ["new.example"])
@@ -580,7 +583,7 @@ fn routes_follow_what_the_cloud_controller_says() {
     }
     assert_eq!(world.give(Input::Farewells), []);
     assert_eq!(
-        world.give(Input::Routes(RoutesAnswer { routes: BTreeMap::new() })),
+        world.give(Input::Routes(RoutesAnswer { routes: BTreeMap::new(), egress: BTreeMap::new() })),
         [],
         "a version that is left out keeps what it has"
     );
@@ -590,8 +593,8 @@ fn routes_follow_what_the_cloud_controller_says() {
 fn a_route_that_comes_back_is_not_taken_away_by_a_late_repetition() {
     let mut world = World::new();
     world.running();
-    world.give(Input::Routes(RoutesAnswer { routes: BTreeMap::from([(id(3), vec![])]) }));
-    world.give(Input::Routes(RoutesAnswer { routes: BTreeMap::from([(id(3), vec![route("shop.example")])]) }));
+    world.give(Input::Routes(RoutesAnswer { routes: BTreeMap::from([(id(3), vec![])]), egress: BTreeMap::new() }));
+    world.give(Input::Routes(RoutesAnswer { routes: BTreeMap::from([(id(3), vec![route("shop.example")])]), egress: BTreeMap::new() }));
     assert_eq!(world.give(Input::Farewells), []);
 }
 
