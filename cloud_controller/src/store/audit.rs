@@ -12,7 +12,7 @@ use diesel::prelude::*;
 
 /// An event as the table has it.
 #[derive(Clone, Debug, Queryable, Insertable, Selectable)]
-#[diesel(table_name = audit_events)]
+#[diesel(table_name = audit_events, treat_none_as_default_value = false)]
 pub struct EventRow {
     pub guid: String,
     pub created_at: i64,
@@ -26,6 +26,11 @@ pub struct EventRow {
     pub data: String,
     pub space_guid: Option<String>,
     pub org_guid: Option<String>,
+}
+
+/// Adds events.
+pub fn insert_many(conn: &mut Conn, rows: &[EventRow]) -> Result<()> {
+    query::insert_all!(conn, audit_events, rows)
 }
 
 /// Adds an event.

@@ -1,6 +1,13 @@
 //! Service usage events: what was there from when to when, for who bills it.
 
-use crate::store::{Conn, query::insert_all, schema::service_usage_events};
+use crate::{
+    domain::Result,
+    store::{
+        Conn, Db,
+        query::{self, List, Listed, insert_all},
+        schema::service_usage_events,
+    },
+};
 use diesel::{dsl::max, prelude::*};
 
 /// An event as the table has it: names as they were then.
@@ -37,4 +44,47 @@ pub fn next_position(conn: &mut Conn) -> QueryResult<i64> {
 /// Adds events.
 pub fn insert(conn: &mut Conn, rows: &[UsageEvent]) -> QueryResult<()> {
     insert_all!(conn, service_usage_events, rows)
+}
+
+/// Finds an event.
+pub fn find(conn: &mut Conn, guid: &str) -> Result<Option<UsageEvent>> {
+    Ok(service_usage_events::table.find(guid).select(UsageEvent::as_select()).first(conn).optional()?)
+}
+/// Removes all events.
+pub fn purge(conn: &mut Conn) -> Result<()> {
+    diesel::delete(service_usage_events::table).execute(conn)?;
+    Ok(())
+}
+/// Forgets events before `before` (microseconds), but never the newest; returns how many.
+pub fn forget(conn: &mut Conn, before: i64) -> Result<usize> {
+    let newest = next_position(conn)? - 1;
+    let old = service_usage_events::table
+        .filter(service_usage_events::created_at.lt(before))
+        .filter(service_usage_events::position.ne(newest));
+    Ok(diesel::delete(old).execute(conn)?)
+}
+
+/// A page of events behind a position, in the order of commits.
+pub fn list(conn: &mut Conn, after: i64, list: &List) -> Result<Listed<UsageEvent>> {
+    let filtered = || -> service_usage_events::BoxedQuery<'static, Db> {
+        let mut query = service_usage_events::table.into_boxed().filter(service_usage_events::position.gt(after));
+        query::filter_times!(query, service_usage_events, list, created_only);
+        if let Some(guids) = list.values("guids") {
+            query = query.filter(service_usage_events::guid.eq_any(guids));
+        }
+        if let Some(kinds) = list.values("service_instance_types") {
+            query = query.filter(service_usage_events::instance_kind.eq_any(kinds));
+        }
+        if let Some(offerings) = list.values("service_offering_guids") {
+            query = query.filter(service_usage_events::offering_guid.assume_not_null().eq_any(offerings));
+        }
+        query
+    };
+    let total = filtered().count().get_result(conn)?;
+    let ordered = match list.order() {
+        (_, true) => filtered().order(service_usage_events::position.desc()),
+        (_, false) => filtered().order(service_usage_events::position.asc()),
+    };
+    let query = ordered.limit(i64::from(list.per_page)).offset(list.offset());
+    Ok(Listed { rows: query.select(UsageEvent::as_select()).load(conn)?, total })
 }
