@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["xtask", "specs"],
     &["cupola"],
     &["cf", "cloud_controller", "uaa", "dea", "warden", "warden_shim", "health_manager", "gorouter", "loggregator", "buildpacks"],
-    &["testkit"],
+    &["testkit", "broker_sdk"],
     &["bus", "warden_client", "uaa_client", "cloud_controller_client", "loggregator_client", "osb"],
     &["messages", "foundation"],
     &["types"],
