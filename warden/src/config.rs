@@ -195,7 +195,11 @@ impl Subnet {
     fn size(self) -> u32 {
         1 << (32 - u32::from(self.prefix))
     }
-    /// The host's address in it.
+    /// True for its own addresses.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        address.to_bits() & !(self.size() - 1) == self.network.to_bits()
+    }
+    /// The host's address in it: the containers' gateway, and where services listen that containers may be allowed to reach.
     pub fn gateway(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.network.to_bits() + 1)
     }

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result},
     images::Images,
     layers::Layers,
-    network::{self, Network},
+    network::{self, Network, Ways},
     pool::Pool,
     record::{self, Record, Records, Resting},
     shim::{self, Programs, Shim},
@@ -29,7 +29,7 @@ use tokio::sync::{broadcast, watch};
 use tracing::{info, warn};
 use types::{Clock, Timestamp};
 use warden_client::{
-    ContainerInfo, ContainerSpec, ErrorKind, Event, Metrics, ProcessExit, ProcessSpec, Response,
+    ContainerInfo, ContainerSpec, Endpoint, ErrorKind, Event, Metrics, ProcessExit, ProcessSpec, Response,
     shim::{Launch, ShimRequest, ShimResponse},
 };
 
@@ -57,6 +57,8 @@ struct Inner {
     trust: PathBuf,
     scratch: PathBuf,
     state: Mutex<State>,
+    /// Held while the ways of one container change.
+    egress: tokio::sync::Mutex<()>,
     events: broadcast::Sender<Event>,
     /// Counts changes of `state` for which somebody may wait.
     changes: watch::Sender<u64>,
@@ -102,18 +104,20 @@ impl Host {
         let found = records.all().map_err(failed)?;
         let state = State::recover(&config, &found, records.resting());
         let ports = state.containers.values().flat_map(|container| leads(&container.record)).collect();
+        let open = state.containers.values().flat_map(|container| ways(&container.record)).collect();
         let (events, _) = broadcast::channel(EVENTS);
         let host = Self(Arc::new(Inner {
             host_address: network::host_address(&config),
             programs: Programs::load(&config.raw.programs)?,
             cgroups: Cgroups::find(&config.raw.cgroup_parent).map_err(Error::at("finding cgroups"))?,
-            network: Network::start(&config, &resolvers, &ports).await?,
+            network: Network::start(&config, &resolvers, &ports, &open).await?,
             images: Images::open(&config.raw.state)?,
             layers,
             records,
             trust,
             scratch,
             state: Mutex::new(state),
+            egress: tokio::sync::Mutex::default(),
             events,
             changes: watch::Sender::new(0),
             boot,
@@ -198,7 +202,12 @@ impl Host {
             aliases.iter().filter(|(_, target)| stacks.contains(target)).map(|(alias, _)| alias.clone()).collect::<Vec<_>>(),
         );
         stacks.sort();
-        Response::Capacity { memory_bytes: capacity.memory_mb << 20, disk_bytes: capacity.disk_mb << 20, stacks }
+        Response::Capacity {
+            memory_bytes: capacity.memory_mb << 20,
+            disk_bytes: capacity.disk_mb << 20,
+            stacks,
+            services_address: self.0.config.subnet.gateway(),
+        }
     }
 
     /// Makes a container.
@@ -239,8 +248,8 @@ impl Host {
                 spec,
             };
             let socket = self.socket(record.slot);
-            let ports = leads(&record).collect();
-            tokio::try_join!(self.0.programs.launch(&launch, &socket), self.0.network.open(&ports))?;
+            let (ports, ways) = (leads(&record).collect(), ways(&record).collect());
+            tokio::try_join!(self.0.programs.launch(&launch, &socket), self.0.network.open(&ports, &ways))?;
             Ok(Shim::connect(&socket).await)
         };
         match launched.await {
@@ -351,6 +360,33 @@ impl Host {
         if news {
             let _ = self.0.events.send(Event::Exited { handle: handle.to_owned(), exit });
         }
+    }
+
+    /// Opens and closes what a container may reach on this host.
+    pub(crate) async fn set_egress(&self, handle: &str, endpoints: Vec<Endpoint>) -> Result<()> {
+        let egress = validate::egress(&self.0.config, endpoints)?;
+        // One after the other, so that rules, record and state end with the same list.
+        let _turn = self.0.egress.lock().await;
+        let old = self.visible(handle)?.record;
+        let new = Record { egress, ..old.clone() };
+        // A daemon that is killed in between loads the new ones.
+        self.0.records.write(&new).map_err(Error::at("writing the record"))?;
+        let (old_ways, new_ways): (Ways, Ways) = (ways(&old).collect(), ways(&new).collect());
+        if let Err(e) = self.0.network.replace(&old_ways, &new_ways).await {
+            self.0.records.write(&old).map_err(Error::at("writing the record"))?;
+            return Err(e);
+        }
+        let kept = self.change(|state| {
+            let there =
+                state.containers.get_mut(handle).filter(|there| there.phase.is_visible() && there.record.slot == old.slot);
+            there.map(|there| there.record.egress = new.egress.clone())
+        });
+        if kept.is_none() {
+            // It is being taken away, by its former list.
+            self.0.network.close(&BTreeMap::new(), &new_ways).await?;
+            return Err(Error::NotFound(format!("container {handle}")));
+        }
+        Ok(())
     }
 
     fn visible(&self, handle: &str) -> Result<Container> {
@@ -481,6 +517,11 @@ fn leads(record: &Record) -> impl Iterator<Item = (u16, (Ipv4Addr, u16))> + '_ {
     record.ports.iter().map(|(inside, outside)| (*outside, (record.address, *inside)))
 }
 
+/// What a container may reach on this host.
+fn ways(record: &Record) -> impl Iterator<Item = (Ipv4Addr, Endpoint)> + '_ {
+    record.egress.iter().map(|endpoint| (record.address, *endpoint))
+}
+
 impl State {
     fn recover(config: &Config, found: &[(String, Option<Record>)], resting: Resting) -> Self {
         let mut slots = Pool::new(0..=config.slots - 1);
@@ -532,6 +573,7 @@ impl State {
             slot,
             address: config.subnet.address(slot),
             ports,
+            egress: spec.egress.clone(),
             layers: spec.layers.clone(),
             memory_bytes: spec.limits.memory_bytes,
             disk_bytes: spec.limits.disk_bytes,

@@ -7,7 +7,7 @@
 //! - [`config`](mod@config): settings.
 //! - `server`: the socket. `host`: all containers; `host/teardown`: taking them away; `host/validate`: what may be asked for.
 //! - `shim`: starting shims and talking with them. `record`: what is written on disk. `pool`: addresses and ports that rest.
-//! - `network`, `cgroups`, `images`, `layers`, `trust`: one part of a container each.
+//! - `network` with `nft`, `cgroups`, `images`, `layers`, `trust`: one part of a container each.
 
 pub mod config;
 
@@ -17,6 +17,7 @@ mod host;
 mod images;
 mod layers;
 mod network;
+mod nft;
 mod pool;
 mod record;
 mod server;

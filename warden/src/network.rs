@@ -1,11 +1,12 @@
 //! The host's side of the containers' network: one nftables table, one link that holds the gateway's address.
 //!
-//! No rule names a container: links are known by their prefix, addresses by the route that the kernel has for them. Only the map of
-//! host ports changes with containers.
+//! No rule names a container: links are known by their prefix, addresses by the route that the kernel has for them. Only a map and a
+//! set change with containers: the host ports, and what a container may reach on the host besides what all may.
 
 use crate::{
     config::Config,
     error::{Error, Result},
+    nft::{self, Element, Verb},
 };
 use futures::TryStreamExt;
 use rtnetlink::{
@@ -13,7 +14,7 @@ use rtnetlink::{
     packet_route::route::{RouteMessage, RouteProtocol, RouteType},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs, io,
     net::{IpAddr, Ipv4Addr, UdpSocket},
@@ -21,9 +22,23 @@ use std::{
     process::Stdio,
 };
 use tokio::{io::AsyncWriteExt, process::Command};
+use warden_client::{Endpoint, Protocol};
 
 /// Where host ports lead.
 pub(crate) type Ports = BTreeMap<u16, (Ipv4Addr, u16)>;
+/// What containers may reach on this host besides what all may, with the container's address first.
+pub(crate) type Ways = BTreeSet<(Ipv4Addr, Endpoint)>;
+
+/// The map of host ports.
+const HOST_PORTS: &str = "host_ports";
+/// The set of ways.
+const EGRESS: &str = "egress";
+
+fn opened(ports: &Ports, ways: &Ways) -> Vec<Element> {
+    let leads = ports.iter().map(|(port, target)| Element::lead(HOST_PORTS, *port, *target));
+    let ways = ways.iter().map(|(from, to)| Element::way(EGRESS, *from, to));
+    leads.chain(ways).collect()
+}
 
 /// The daemon's hold on the host's network.
 pub(crate) struct Network {
@@ -32,8 +47,8 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Sets everything up, or takes over what is there; `ports` are those of the containers that live.
-    pub(crate) async fn start(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports) -> Result<Self> {
+    /// Sets everything up, or takes over what is there; `ports` and `ways` are those of the containers that live.
+    pub(crate) async fn start(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports, ways: &Ways) -> Result<Self> {
         let (connection, links, _) = rtnetlink::new_connection().map_err(Error::at("opening netlink"))?;
         tokio::spawn(connection); // ends with the last handle
         let network = Self { table: config.raw.network.table.clone(), links };
@@ -41,7 +56,7 @@ impl Network {
         network.hold_gateway(config).await.map_err(Error::at("setting the gateway's address"))?;
         let closed = network.links.route().add(nowhere(config)).replace().execute().await;
         closed.map_err(Error::at("closing the subnet"))?;
-        nft(&ruleset(config, resolvers, ports)).await.map_err(Error::at("loading the rules"))?;
+        load(&ruleset(config, resolvers, ports, ways)).await.map_err(Error::at("loading the rules"))?;
         Ok(network)
     }
 
@@ -74,30 +89,29 @@ impl Network {
         }
     }
 
-    /// Lets host ports lead to a container.
-    pub(crate) async fn open(&self, ports: &Ports) -> Result<()> {
-        self.elements("add", ports).await.map_err(Error::at("opening ports"))
+    /// Lets host ports lead to a container, and the container reach what it may.
+    pub(crate) async fn open(&self, ports: &Ports, ways: &Ways) -> Result<()> {
+        let changes = opened(ports, ways).into_iter().map(|element| (Verb::Add, element)).collect();
+        nft::change(&self.table, changes).await.map_err(Error::at("opening ports"))
     }
 
     /// Ends that, also for connections that are open.
-    pub(crate) async fn close(&self, ports: &Ports) -> Result<()> {
+    pub(crate) async fn close(&self, ports: &Ports, ways: &Ways) -> Result<()> {
         // One at a time: one that is not there must not keep the others.
-        for (port, target) in ports {
-            let one = BTreeMap::from([(*port, *target)]);
-            if let Err(e) = self.elements("delete", &one).await
-                && !e.to_string().contains("No such file")
-            {
-                return Err(Error::at("closing ports")(e));
+        for element in opened(ports, ways) {
+            match nft::change(&self.table, vec![(Verb::Delete, element)]).await {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::at("closing ports")(e)),
+                _ => {}
             }
         }
         Ok(())
     }
 
-    async fn elements(&self, verb: &str, ports: &Ports) -> io::Result<()> {
-        if ports.is_empty() {
-            return Ok(());
-        }
-        nft(&format!("{verb} element inet {} host_ports {{ {} }}\n", self.table, elements(ports))).await
+    /// Replaces ways by others, without a moment in which one that stays is closed.
+    pub(crate) async fn replace(&self, old: &Ways, new: &Ways) -> Result<()> {
+        let delete = old.difference(new).map(|(from, to)| (Verb::Delete, Element::way(EGRESS, *from, to)));
+        let add = new.difference(old).map(|(from, to)| (Verb::Add, Element::way(EGRESS, *from, to)));
+        nft::change(&self.table, delete.chain(add).collect()).await.map_err(Error::at("changing what a container may reach"))
     }
 
     /// Removes a link if it is there.
@@ -136,7 +150,7 @@ impl Network {
         // Gone already where an earlier end was cut short.
         let _ = self.links.route().del(nowhere(config)).execute().await;
         let table = &self.table;
-        nft(&format!("add table inet {table}\ndelete table inet {table}\n")).await.map_err(Error::at("removing the rules"))
+        load(&format!("add table inet {table}\ndelete table inet {table}\n")).await.map_err(Error::at("removing the rules"))
     }
 }
 
@@ -166,7 +180,18 @@ fn elements(ports: &Ports) -> String {
     pairs.join(", ")
 }
 
-fn ruleset(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports) -> String {
+fn way_elements(ways: &Ways) -> String {
+    let texts = ways.iter().map(|(from, to)| {
+        let protocol = match to.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        };
+        format!("{from} . {} . {protocol} . {}-{}", to.address, to.ports.first, to.ports.last)
+    });
+    texts.collect::<Vec<_>>().join(", ")
+}
+
+fn ruleset(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports, ways: &Ways) -> String {
     let settings = &config.raw.network;
     let (table, links, subnet) = (&settings.table, format!("\"{}*\"", settings.link_prefix), &settings.subnet);
     let gateway = config.subnet.gateway();
@@ -175,6 +200,7 @@ fn ruleset(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports) -> String {
         let filled = if ports.is_empty() { String::new() } else { format!("elements = {{ {} }}", elements(ports)) };
         format!("map {name} {{ type inet_service : ipv4_addr . inet_service; {filled} }}")
     };
+    let egress_elements = if ways.is_empty() { String::new() } else { format!("elements = {{ {} }}", way_elements(ways)) };
     let mut text = format!("add table inet {table}\ndelete table inet {table}\n");
     let resolver_list: Vec<String> = resolvers.iter().map(ToString::to_string).collect();
     let resolve = if resolver_list.is_empty() {
@@ -187,6 +213,7 @@ fn ruleset(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports) -> String {
         "table inet {table} {{
   {host_ports}
   {host_services}
+  set {EGRESS} {{ type ipv4_addr . ipv4_addr . inet_proto . inet_service; flags interval; {egress_elements} }}
   chain from_containers {{ type filter hook prerouting priority raw; policy accept;
     iifname {links} meta nfproto ipv6 drop
     iifname {links} fib saddr . iif oif missing drop comment \"a false sender\"
@@ -216,20 +243,22 @@ fn ruleset(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports) -> String {
   }}
   chain to_host {{ type filter hook input priority filter; policy accept;
     iifname != {links} accept
-    ct state established,related accept
+    ct direction reply ct state established accept
+    ct state related accept
     ct status dnat accept comment \"host services\"
+    meta l4proto {{ tcp, udp }} ip saddr . ip daddr . meta l4proto . th dport @{EGRESS} accept comment \"each packet, so that closing ends what is open\"
     {resolve}
     drop
   }}
 }}
 ",
-        host_ports = map("host_ports", ports),
+        host_ports = map(HOST_PORTS, ports),
         host_services = map("host_services", &services),
     );
     text
 }
 
-async fn nft(script: &str) -> io::Result<()> {
+async fn load(script: &str) -> io::Result<()> {
     let mut child = Command::new("nft")
         .args(["-f", "-"])
         .stdin(Stdio::piped())

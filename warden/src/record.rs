@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use types::Timestamp;
-use warden_client::{ContainerInfo, ContainerSpec, ProcessExit};
+use warden_client::{ContainerInfo, ContainerSpec, Endpoint, ProcessExit};
 
 /// One container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub(crate) struct Record {
     pub(crate) address: Ipv4Addr,
     /// Container port to host port.
     pub(crate) ports: BTreeMap<u16, u16>,
+    /// What it may reach on this host.
+    #[serde(default)]
+    pub(crate) egress: Vec<Endpoint>,
     pub(crate) layers: Vec<String>,
     pub(crate) memory_bytes: u64,
     pub(crate) disk_bytes: u64,
@@ -40,6 +43,7 @@ impl Record {
             address: self.address,
             host_address,
             ports: self.ports.clone(),
+            egress: self.egress.clone(),
             created_at: self.created_at,
             exit,
         }

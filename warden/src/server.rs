@@ -99,12 +99,14 @@ async fn answer(request: Request, host: &Host, _unused: Vec<OwnedFd>) -> Result<
         Request::Info { handle } => Response::Container(host.info(&handle)?),
         Request::Metrics { handles } => Response::Metrics { metrics: host.metrics(&handles).await },
         Request::Stop { handle, grace_ms } => Response::Exited(host.stop(&handle, grace_ms).await?),
+        Request::SetEgress { handle, endpoints } => host.set_egress(&handle, endpoints).await.map(|()| Response::Ok)?,
         Request::Destroy { handle } => host.destroy(&handle).map(|()| Response::Ok)?,
         Request::CreateLayer { layer, archive, prefix } => {
             host.create_layer(&layer, &archive, &prefix).await.map(|()| Response::Ok)?
         }
         Request::KeepLayers { keep } => host.keep_layers(keep).await.map(|()| Response::Ok)?,
-        Request::Exec { .. } | Request::Events => Response::Ok,
+        Request::ListVolumes => Response::Volumes { volumes: vec![] },
+        Request::DeleteVolume { .. } | Request::Exec { .. } | Request::Events => Response::Ok,
     })
 }
 

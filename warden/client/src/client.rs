@@ -3,11 +3,12 @@
 use crate::{
     frame,
     protocol::{ErrorKind, Event, Request, Response},
-    spec::{ContainerInfo, ContainerSpec, Metrics, ProcessExit, ProcessSpec},
+    spec::{ContainerInfo, ContainerSpec, Endpoint, Metrics, ProcessExit, ProcessSpec, VolumeInfo},
 };
 use std::{
     collections::BTreeMap,
     io,
+    net::Ipv4Addr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     time::Duration,
@@ -53,6 +54,8 @@ pub struct Capacity {
     pub disk_bytes: u64,
     /// Names of the stacks on this host.
     pub stacks: Vec<String>,
+    /// The address of this host for services that containers may be allowed to reach.
+    pub services_address: Ipv4Addr,
 }
 
 /// Descriptors of a process started by [`Client::exec`].
@@ -90,7 +93,9 @@ impl Client {
     /// What the host can hold.
     pub async fn capacity(&self) -> Result<Capacity, Error> {
         match self.ask(&Request::Capacity, &[]).await? {
-            Response::Capacity { memory_bytes, disk_bytes, stacks } => Ok(Capacity { memory_bytes, disk_bytes, stacks }),
+            Response::Capacity { memory_bytes, disk_bytes, stacks, services_address } => {
+                Ok(Capacity { memory_bytes, disk_bytes, stacks, services_address })
+            }
             other => refuse(other, "capacity"),
         }
     }
@@ -150,6 +155,15 @@ impl Client {
         exited(self.ask(&Request::Stop { handle: handle.to_owned(), grace_ms }, &[]).await?, "stop")
     }
 
+    /// What the container may reach on this host from here on, besides what every container may; the whole list.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], [`ErrorKind::Invalid`] for an address that is never opened.
+    pub async fn set_egress(&self, handle: &str, endpoints: &[Endpoint]) -> Result<(), Error> {
+        let request = Request::SetEgress { handle: handle.to_owned(), endpoints: endpoints.to_vec() };
+        self.done(&request, "set_egress").await
+    }
+
     /// Takes the container away: from here on its handle is unknown. What remains of it is cleared in the background, and
     /// again after a restart of the daemon until nothing is left. An unknown handle is a success.
     pub async fn destroy(&self, handle: &str) -> Result<(), Error> {
@@ -168,6 +182,22 @@ impl Client {
     /// Removes layers that no container uses and that are not named here.
     pub async fn keep_layers(&self, keep: &[String]) -> Result<(), Error> {
         self.done(&Request::KeepLayers { keep: keep.to_vec() }, "keep_layers").await
+    }
+
+    /// All volumes of this host, in order of id.
+    pub async fn volumes(&self) -> Result<Vec<VolumeInfo>, Error> {
+        match self.ask(&Request::ListVolumes, &[]).await? {
+            Response::Volumes { volumes } => Ok(volumes),
+            other => refuse(other, "list_volumes"),
+        }
+    }
+
+    /// Removes a volume with all that is in it. An unknown one is a success.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] while a container has it.
+    pub async fn delete_volume(&self, id: &str) -> Result<(), Error> {
+        self.done(&Request::DeleteVolume { id: id.to_owned() }, "delete_volume").await
     }
 
     /// What happens to containers from here on, after one event for each container that has ended already.

@@ -126,6 +126,7 @@ mod tests {
             address: [10, 254, 0, 2].into(),
             host_address: [192, 0, 2, 1].into(),
             ports: [(8080, 61_001)].into(),
+            egress: vec![crate::Endpoint::tcp([10, 254, 0, 1].into(), 5432)],
             created_at: 1,
             exit: None,
         };

@@ -1,8 +1,8 @@
 //! Requests, answers, events.
 
-use crate::spec::{ContainerInfo, ContainerSpec, Metrics, ProcessExit, ProcessSpec};
+use crate::spec::{ContainerInfo, ContainerSpec, Endpoint, Metrics, ProcessExit, ProcessSpec, VolumeInfo};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
 
 /// The largest frame that either side accepts.
 pub const MAX_FRAME: usize = 4 << 20;
@@ -47,6 +47,14 @@ pub enum Request {
         /// Time between TERM and KILL.
         grace_ms: u64,
     },
+    /// What the container may reach on this host from here on, besides what every container may; connections to what is closed by it
+    /// end too. Answer: [`Response::Ok`].
+    SetEgress {
+        /// The container.
+        handle: String,
+        /// All of it, not what is new.
+        endpoints: Vec<Endpoint>,
+    },
     /// Remove the container and all of it: processes, mounts, network, cgroup, disk. An unknown handle is a success.
     Destroy {
         /// Its name.
@@ -69,6 +77,13 @@ pub enum Request {
         /// What to keep.
         keep: Vec<String>,
     },
+    /// All volumes of this host. Answer: [`Response::Volumes`].
+    ListVolumes,
+    /// Remove a volume with all that is in it. An unknown one is a success; one that a container has is a conflict.
+    DeleteVolume {
+        /// Its name.
+        id: String,
+    },
 }
 
 /// What the daemon answers.
@@ -85,6 +100,9 @@ pub enum Response {
         disk_bytes: u64,
         /// Names of the stacks on this host.
         stacks: Vec<String>,
+        /// The address of this host for services that containers may be allowed to reach ([`Endpoint`]). It stays the same as long as
+        /// the platform does.
+        services_address: Ipv4Addr,
     },
     /// One container.
     Container(ContainerInfo),
@@ -97,6 +115,11 @@ pub enum Response {
     Metrics {
         /// By handle.
         metrics: BTreeMap<String, Metrics>,
+    },
+    /// To [`Request::ListVolumes`].
+    Volumes {
+        /// In order of id.
+        volumes: Vec<VolumeInfo>,
     },
     /// A process ended.
     Exited(ProcessExit),
@@ -117,7 +140,7 @@ pub enum ErrorKind {
     Invalid,
     /// No such container or layer.
     NotFound,
-    /// The handle is taken by another spec.
+    /// The handle is taken by another spec, or the volume by another container.
     Conflict,
     /// The host has no room (memory, disk, addresses, ports).
     NoRoom,

@@ -28,6 +28,12 @@ pub struct ContainerSpec {
     /// Ports inside the container that get a port on the host.
     #[serde(default)]
     pub ports: Vec<u16>,
+    /// What it may reach on this host besides what every container may; [`crate::Request::SetEgress`] changes it later.
+    #[serde(default)]
+    pub egress: Vec<Endpoint>,
+    /// Disks that outlive the container.
+    #[serde(default)]
+    pub volumes: Vec<VolumeMount>,
     /// The main process. Its end is the end of the container's life, not of its record.
     pub process: ProcessSpec,
     /// Where its output lines go; absent: thrown away.
@@ -45,6 +51,76 @@ pub struct BindMount {
     pub destination: PathBuf,
     /// True: shown read-only. Writable mounts are for one container alone.
     pub read_only: bool,
+}
+
+/// A disk that outlives its container. It is made when it is first named, keeps its size, and has one container at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeMount {
+    /// Its name: `[A-Za-z0-9_-]{1,64}`, unique on this host.
+    pub id: String,
+    /// Its size in MiB, at least 16. A volume that exists must have this size.
+    pub size_mb: u64,
+    /// The absolute path inside. At first the folder there is empty and belongs to the process's user.
+    pub path: PathBuf,
+    /// True: shown read-only.
+    #[serde(default)]
+    pub read_only: bool,
+    /// True: no program in it can be run.
+    #[serde(default)]
+    pub noexec: bool,
+}
+
+/// A volume as the daemon knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeInfo {
+    /// Its name.
+    pub id: String,
+    /// Its size in MiB.
+    pub size_mb: u64,
+    /// The container that has it now.
+    pub container: Option<String>,
+}
+
+/// Something on this host that listens for containers: the broker of a bound service, at the services address.
+///
+/// What lies outside of the host is open to containers anyway, and neighbours never are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// One address: never loopback, link-local, unspecified, multicast, or another container's.
+    pub address: Ipv4Addr,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Its ports.
+    pub ports: PortRange,
+}
+
+impl Endpoint {
+    /// One TCP port.
+    pub fn tcp(address: Ipv4Addr, port: u16) -> Self {
+        Self { address, protocol: Protocol::Tcp, ports: PortRange { first: port, last: port } }
+    }
+}
+
+/// Transport protocols that have ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// Streams.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+/// Ports from the first to the last, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortRange {
+    /// At least 1.
+    pub first: u16,
+    /// At least the first.
+    pub last: u16,
 }
 
 /// A small file (1 MiB at most) owned by the container's root or its user.
@@ -132,6 +208,9 @@ pub struct ContainerInfo {
     /// Container port to host port.
     #[serde(deserialize_with = "numbered")]
     pub ports: BTreeMap<u16, u16>,
+    /// What it may reach on this host now, sorted, with ranges of ports that touch made one.
+    #[serde(default)]
+    pub egress: Vec<Endpoint>,
     /// When it was created, microseconds since the epoch.
     pub created_at: u64,
     /// How its main process ended; absent while it runs.

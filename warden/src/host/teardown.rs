@@ -1,7 +1,7 @@
 //! Taking containers away, wholly: processes, cgroups, link, rules, disk. What fails is tried again until nothing is left, also by
 //! the next daemon; until then the container's memory, disk, address and ports stay promised.
 
-use super::{Host, Phase, about, leads, log_failure};
+use super::{Host, Phase, about, leads, log_failure, ways};
 use crate::{
     error::{Error, Result},
     record::Record,
@@ -98,7 +98,7 @@ impl Host {
         let inner = &self.0;
         self.end_shim(record).await;
         self.end_processes(&record.handle).await.map_err(failed)?;
-        inner.network.close(&leads(record).collect()).await?;
+        inner.network.close(&leads(record).collect(), &ways(record).collect()).await?;
         inner.network.remove_link(&inner.config.link(record.slot)).await?;
         inner.cgroups.remove(&record.handle).map_err(|e| failed(about("removing cgroups", &e)))?;
         let folder = inner.records.folder(&record.handle);

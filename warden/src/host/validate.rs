@@ -11,12 +11,14 @@ use std::{
     net::Ipv4Addr,
     path::{Component, Path},
 };
-use warden_client::{ContainerSpec, Limits, ProcessSpec};
+use warden_client::{ContainerSpec, Endpoint, Limits, PortRange, ProcessSpec};
 
 /// Below this even the first process does not fit.
 const LEAST_MEMORY: u64 = 8 << 20;
 /// The largest injected file.
 const LARGEST_FILE: usize = 1 << 20;
+/// Endpoints of one container.
+const MOST_ENDPOINTS: usize = 256;
 /// More threads than the kernel could count.
 const MOST_PIDS: u64 = 4 << 20;
 
@@ -38,9 +40,13 @@ pub(super) fn spec(config: &Config, mut spec: ContainerSpec) -> Result<Container
     if spec.layers.len() > 32 || spec.mounts.len() > 32 || spec.ports.len() > 64 || spec.files.len() > 256 {
         return invalid("too many layers, mounts, ports or files");
     }
+    spec.egress = egress(config, spec.egress)?;
     for mount in &mut spec.mounts {
         inside(&mount.destination)?;
         mount.source = layers::source(config, &mount.source)?;
+    }
+    if !spec.volumes.is_empty() {
+        return invalid("this host keeps no volumes");
     }
     for file in &spec.files {
         inside(&file.path)?;
@@ -49,6 +55,39 @@ pub(super) fn spec(config: &Config, mut spec: ContainerSpec) -> Result<Container
         }
     }
     Ok(spec)
+}
+
+/// Checks what a container may reach; ranges that touch become one, because the kernel has each way once.
+pub(super) fn egress(config: &Config, mut endpoints: Vec<Endpoint>) -> Result<Vec<Endpoint>> {
+    if endpoints.len() > MOST_ENDPOINTS {
+        return invalid(format!("{} endpoints (most: {MOST_ENDPOINTS})", endpoints.len()));
+    }
+    for Endpoint { address, ports: PortRange { first, last }, .. } in &endpoints {
+        let odd = address.is_loopback() || address.is_link_local() || address.is_unspecified() || address.is_multicast();
+        if odd || address.octets()[0] == 0 || address.octets()[0] >= 240 {
+            return invalid(format!("{address} is never open to containers"));
+        }
+        if config.subnet.contains(*address) && *address != config.subnet.gateway() {
+            return invalid(format!("{address} belongs to a container"));
+        }
+        if *first == 0 || first > last {
+            return invalid(format!("{first} to {last} is no range of ports"));
+        }
+    }
+    endpoints.sort_unstable();
+    let mut merged: Vec<Endpoint> = vec![];
+    for next in endpoints {
+        match merged.last_mut() {
+            Some(last)
+                if (last.address, last.protocol) == (next.address, next.protocol)
+                    && next.ports.first <= last.ports.last.saturating_add(1) =>
+            {
+                last.ports.last = last.ports.last.max(next.ports.last);
+            }
+            _ => merged.push(next),
+        }
+    }
+    Ok(merged)
 }
 
 fn limits(limits: &Limits) -> Result<()> {
@@ -163,6 +202,30 @@ mod tests {
         for cwd in ["/proc/self/fd/7", "relative", "/proc/../proc/1/cwd"] {
             assert!(process(&at(cwd)).is_err(), "{cwd}");
         }
+    }
+
+    #[test]
+    fn only_single_addresses_of_this_or_other_hosts_are_opened() {
+        let config = Config::check(toml::from_str(include_str!("../../example.toml")).unwrap()).unwrap();
+        let open = |address: [u8; 4], first, last| {
+            let ports = PortRange { first, last };
+            egress(&config, vec![Endpoint { address: address.into(), protocol: warden_client::Protocol::Tcp, ports }])
+        };
+        assert!(open([10, 254, 0, 1], 5432, 5432).is_ok(), "the services address");
+        assert!(open([192, 0, 2, 7], 1, 65_535).is_ok());
+        for address in [[127, 0, 0, 1], [169, 254, 169, 254], [0, 0, 0, 0], [224, 0, 0, 1], [255, 255, 255, 255], [10, 254, 0, 9]]
+        {
+            assert!(open(address, 5432, 5432).is_err(), "{address:?}");
+        }
+        assert!(open([192, 0, 2, 7], 0, 1).is_err() && open([192, 0, 2, 7], 2, 1).is_err());
+    }
+
+    #[test]
+    fn ranges_that_touch_become_one() {
+        let config = Config::check(toml::from_str(include_str!("../../example.toml")).unwrap()).unwrap();
+        let at = |first, last| Endpoint { ports: PortRange { first, last }, ..Endpoint::tcp([10, 254, 0, 1].into(), 1) };
+        let merged = egress(&config, vec![at(5, 9), at(1, 3), at(8, 12), at(4, 4), at(20, 65_535)]).unwrap();
+        assert_eq!(merged, [at(1, 12), at(20, 65_535)]);
     }
 
     #[test]

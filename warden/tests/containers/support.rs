@@ -261,6 +261,8 @@ pub(crate) fn spec(handle: &str, argv: &[&str]) -> ContainerSpec {
             log_bytes_per_second: -1,
         },
         ports: vec![],
+        egress: vec![],
+        volumes: vec![],
         process: process("vcap", argv),
         log: None,
     }
