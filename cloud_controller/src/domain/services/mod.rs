@@ -1,4 +1,15 @@
 //! Services: brokers and their catalogs, instances, bindings, and the work at brokers that goes with them.
+//!
+//! What the parts have for each other:
+//! - `operations`: the engine of work at brokers; read its page first. `context::of`: the `context` of broker bodies.
+//! - `instances`: `readable`, `writable`, `offered`, `target`, `busy`, `create_failed`, `deleting`, `in_progress`,
+//!   `usable_plan`, `visible_in`, `begin_delete`, `purge_unchecked`. `parameters::check`: parameters against a plan's schema.
+//! - `bindings` has for instances: `begin_delete(tx, &Binding, Option<Originator>) -> Result<()>` (deletes at once what no broker
+//!   knows; else begins a `binding.delete` without a job, unless one is under way; its end writes `op_type` "delete" with
+//!   `op_state` "failed" into the row, or removes it, and wakes `Kind::InstanceDelete` of the instance),
+//!   `purge(tx, &Binding) -> Result<()>` (forgets it and its operations without the broker),
+//!   `follow_user_provided(tx, &Instance) -> Result<()>` (a user-provided instance has changed).
+//! - `usage::record(tx, state, &Instance, &Scope) -> Result<()>` writes a usage event.
 
 pub mod mitigation;
 pub mod operations;
