@@ -12,6 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["cf", "cloud_controller", "uaa", "dea", "warden", "warden_shim", "health_manager", "gorouter", "loggregator", "buildpacks"],
     &["testkit", "broker_sdk"],
     &["bus", "warden_client", "uaa_client", "cloud_controller_client", "loggregator_client", "osb"],
+    &["engines"],
     &["messages", "foundation"],
     &["types"],
 ];
