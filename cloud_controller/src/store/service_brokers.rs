@@ -5,7 +5,7 @@ use crate::{
     store::{
         Conn, Db,
         query::{self, List, Listed},
-        schema::{service_brokers, service_instances, service_offerings, service_plans},
+        schema::{service_brokers, service_instances, service_offerings, service_plans, spaces},
     },
 };
 use diesel::prelude::*;
@@ -64,6 +64,14 @@ pub fn find_named(conn: &mut Conn, name: &str) -> Result<Option<Broker>> {
 pub fn find_all(conn: &mut Conn, guids: &[String]) -> Result<Vec<Broker>> {
     let query = service_brokers::table.filter(service_brokers::guid.eq_any(guids));
     Ok(query.order((service_brokers::created_at, service_brokers::guid)).select(Broker::as_select()).load(conn)?)
+}
+/// Spaces that have brokers, with their organizations.
+pub fn spaces(conn: &mut Conn) -> Result<Vec<(String, String)>> {
+    let query = service_brokers::table
+        .inner_join(spaces::table.on(service_brokers::space_guid.eq(spaces::guid.nullable())))
+        .select((spaces::guid, spaces::org_guid))
+        .distinct();
+    Ok(query.load(conn)?)
 }
 /// The space-scoped brokers of a space.
 pub fn of_space(conn: &mut Conn, space: &str) -> Result<Vec<Broker>> {

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 use diesel::{dsl::EqAny, prelude::*};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The kind under which their metadata is kept.
 pub const KIND: &str = "service_plans";
@@ -133,6 +133,17 @@ pub fn in_use(conn: &mut Conn, guids: &[String]) -> Result<BTreeSet<String>> {
     let used: Vec<String> = service_instances::table.filter(plan.eq_any(guids)).select(plan).distinct().load(conn)?;
     Ok(used.into_iter().collect())
 }
+/// All plans with instances, by guid.
+pub fn all_in_use(conn: &mut Conn) -> Result<BTreeMap<String, Offered>> {
+    let used = service_instances::table.filter(service_instances::plan_guid.is_not_null());
+    let query = service_plans::table
+        .inner_join(service_offerings::table.on(service_offerings::guid.eq(service_plans::offering_guid)))
+        .inner_join(service_brokers::table.on(service_brokers::guid.eq(service_offerings::broker_guid)))
+        .filter(service_plans::guid.eq_any(used.select(service_instances::plan_guid.assume_not_null())));
+    let rows: Vec<(Plan, Offering, Broker)> =
+        query.select((Plan::as_select(), Offering::as_select(), Broker::as_select())).load(conn)?;
+    Ok(rows.into_iter().map(|(plan, offering, broker)| (plan.guid.clone(), Offered { plan, offering, broker })).collect())
+}
 
 /// Of these plans, those that organizations are named for.
 pub fn granted(conn: &mut Conn, guids: &[String]) -> Result<BTreeSet<String>> {
@@ -148,7 +159,12 @@ pub fn orgs_of(conn: &mut Conn, plan: &str) -> Result<Vec<Org>> {
         .order((orgs::created_at, orgs::guid));
     Ok(query.select(Org::as_select()).load(conn)?)
 }
-/// True when the organization sees the plan because it is named for it.
+/// The same, guids only.
+pub fn visible_orgs(conn: &mut Conn, plan: &str) -> Result<Vec<String>> {
+    let query = service_plan_visibilities::table.filter(service_plan_visibilities::plan_guid.eq(plan));
+    Ok(query.select(service_plan_visibilities::org_guid).load(conn)?)
+}
+/// True when one of these organizations sees the plan because it is named for it.
 pub fn is_granted(conn: &mut Conn, plan: &str, orgs: &[String]) -> Result<bool> {
     let query = service_plan_visibilities::table
         .filter(service_plan_visibilities::plan_guid.eq(plan))

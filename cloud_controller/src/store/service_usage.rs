@@ -4,8 +4,12 @@ use crate::{
     domain::Result,
     store::{
         Conn, Db,
+        orgs::Org,
         query::{self, List, Listed, insert_all},
-        schema::service_usage_events,
+        schema::{orgs, service_instances, service_usage_events, spaces},
+        service_instances::Instance,
+        service_plans::{self, Offered},
+        spaces::Space,
     },
 };
 use diesel::{dsl::max, prelude::*};
@@ -87,4 +91,20 @@ pub fn list(conn: &mut Conn, after: i64, list: &List) -> Result<Listed<UsageEven
     };
     let query = ordered.limit(i64::from(list.per_page)).offset(list.offset());
     Ok(Listed { rows: query.select(UsageEvent::as_select()).load(conn)?, total })
+}
+
+/// All instances with what events tell of them, in order of creation.
+pub fn instances(conn: &mut Conn) -> Result<Vec<(Instance, Space, Org, Option<Offered>)>> {
+    let query = service_instances::table
+        .inner_join(spaces::table.on(spaces::guid.eq(service_instances::space_guid)))
+        .inner_join(orgs::table.on(orgs::guid.eq(spaces::org_guid)))
+        .order((service_instances::created_at, service_instances::guid));
+    let rows: Vec<(Instance, Space, Org)> =
+        query.select((Instance::as_select(), Space::as_select(), Org::as_select())).load(conn)?;
+    let plans = service_plans::all_in_use(conn)?;
+    let with_plan = |(instance, space, org): (Instance, Space, Org)| {
+        let plan = instance.plan_guid.as_ref().and_then(|plan| plans.get(plan)).cloned();
+        (instance, space, org, plan)
+    };
+    Ok(rows.into_iter().map(with_plan).collect())
 }

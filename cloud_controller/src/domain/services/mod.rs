@@ -13,3 +13,5 @@
 
 pub mod mitigation;
 pub mod operations;
+pub mod usage;
+pub mod visibility;
