@@ -9,7 +9,7 @@ use crate::{
 use anyhow::bail;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::{
     fmt,
     time::{Duration, Instant},
@@ -49,6 +49,15 @@ pub(crate) struct Reply {
     pub(crate) body: Value,
     /// The job to wait for.
     pub(crate) location: Option<String>,
+}
+
+/// How a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Job {
+    /// It ended well, or there was none.
+    Complete,
+    /// Somebody outside goes on with it, and the platform asks them from time to time.
+    Polling,
 }
 
 /// A platform, and who we are there.
@@ -137,6 +146,26 @@ impl Api {
         }
         Ok(all)
     }
+    /// Reads a list with all its pages, and the documents that came along with it, by kind.
+    pub(crate) async fn list_with_included(&mut self, path: &str) -> anyhow::Result<(Vec<Value>, Value)> {
+        let (mut all, mut included, mut next) = (vec![], Map::new(), Some(path.to_owned()));
+        while let Some(path) = next {
+            let mut page = self.get(&path).await?;
+            if let Some(Value::Array(resources)) = page.get_mut("resources").map(Value::take) {
+                all.extend(resources);
+            }
+            if let Some(Value::Object(kinds)) = page.get_mut("included").map(Value::take) {
+                for (kind, documents) in kinds {
+                    match (included.entry(kind).or_insert_with(|| Value::Array(vec![])), documents) {
+                        (Value::Array(known), Value::Array(more)) => known.extend(more),
+                        (known, documents) => *known = documents,
+                    }
+                }
+            }
+            next = page.pointer("/pagination/next/href").and_then(Value::as_str).map(str::to_owned);
+        }
+        Ok((all, Value::Object(included)))
+    }
     /// The first of a list.
     pub(crate) async fn first(&mut self, path: &str) -> anyhow::Result<Option<Value>> {
         let mut page = self.get(path).await?;
@@ -150,20 +179,32 @@ impl Api {
     }
     /// Deletes, and waits for the job that does it.
     pub(crate) async fn delete(&mut self, path: &str) -> anyhow::Result<()> {
-        let reply = self.send(Method::DELETE, path, None).await?;
+        let reply = self.remove(path).await?;
         self.job(reply).await
+    }
+    /// Deletes; the answer may have a job.
+    pub(crate) async fn remove(&mut self, path: &str) -> anyhow::Result<Reply> {
+        self.send(Method::DELETE, path, None).await
     }
 
     /// Waits for the job of an answer, if it has one.
     pub(crate) async fn job(&mut self, reply: Reply) -> anyhow::Result<()> {
-        let Some(location) = reply.location else { return Ok(()) };
+        self.follow(reply, true).await.map(|_| ())
+    }
+
+    /// Follows the job of an answer to its end; without `to_the_end` only until somebody else goes on with it by themselves.
+    pub(crate) async fn follow(&mut self, reply: Reply, to_the_end: bool) -> anyhow::Result<Job> {
+        let Some(location) = reply.location else { return Ok(Job::Complete) };
+        let mut told = 0;
         loop {
             let job = self.get(&location).await?;
-            for warning in array(&job, "/warnings") {
-                eprintln!("{}", text(warning, "/detail"));
+            for warning in array(&job, "/warnings").skip(told) {
+                eprintln!("{}", ui::harmless(text(warning, "/detail")));
             }
+            told = array(&job, "/warnings").count();
             match text(&job, "/state") {
-                "COMPLETE" => return Ok(()),
+                "COMPLETE" => return Ok(Job::Complete),
+                "POLLING" if !to_the_end => return Ok(Job::Polling),
                 "FAILED" => bail!(Problem::new(match text(&job, "/errors/0/detail") {
                     "" => "The job failed, and the platform does not say why.",
                     detail => detail,

@@ -1,5 +1,7 @@
 //! The words and flags of the command line, as the official client has them.
 
+pub(crate) mod services;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -446,6 +448,9 @@ pub(crate) enum Command {
         #[arg(short = 'f')]
         force: bool,
     },
+
+    #[command(flatten)]
+    Service(services::ServiceCommand),
 }
 
 const PUSH_EXAMPLES: &str = "EXAMPLES:\n   cf push my-app\n   cf push my-app -p ./build -b staticfile_buildpack -m 64M\n   cf push -f manifest.yml --var host=blue --vars-file prod.yml\n   cf push my-app -i 3 -k 512M -c './server --port $PORT' --no-route\n\nA .cfignore file in the app's folder names what is not uploaded, as .gitignore does.";

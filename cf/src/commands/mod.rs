@@ -7,6 +7,7 @@ mod logs;
 mod orgs;
 mod platform;
 mod routes;
+mod services;
 mod session;
 mod spaces;
 pub(crate) mod summary;
@@ -112,6 +113,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             platform::update_buildpack(api, buildpack, path.as_deref(), change).await?;
         }
         Command::DeleteBuildpack { buildpack, force } => platform::delete_buildpack(api, buildpack, *force).await?,
+        Command::Service(command) => services::run(api, command).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -203,6 +203,15 @@ async fn names<'a>(api: &mut Api, path: &str, guids: impl Iterator<Item = &'a st
     Ok(names)
 }
 
+/// The guid of a route that has to be there.
+pub(super) async fn existing(api: &mut Api, args: &RouteArgs) -> anyhow::Result<String> {
+    let domain = domain(api, &args.domain).await?;
+    match find(api, args, &domain).await? {
+        Some(route) => Ok(text(&route, "/guid").to_owned()),
+        None => bail!(missing(args)),
+    }
+}
+
 async fn domain(api: &mut Api, name: &str) -> anyhow::Result<Value> {
     match api.first(&query("/v3/domains", &[("names", name), ("per_page", "1"), ("page", "1")])).await? {
         Some(domain) => Ok(domain),
@@ -245,7 +254,8 @@ fn slashed(args: &RouteArgs) -> String {
     }
 }
 
-fn url(args: &RouteArgs) -> String {
+/// A route as it is shown: `host.domain/path`.
+pub(super) fn url(args: &RouteArgs) -> String {
     let host = args.hostname.as_ref().map(|host| format!("{host}.")).unwrap_or_default();
     let port = args.port.map(|port| format!(":{port}")).unwrap_or_default();
     format!("{host}{}{port}{}", args.domain, slashed(args))

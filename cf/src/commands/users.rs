@@ -200,7 +200,7 @@ fn role_kind(word: &str, of_space: bool) -> anyhow::Result<&'static str> {
     }
 }
 
-fn secret(label: &str) -> anyhow::Result<String> {
+pub(super) fn secret(label: &str) -> anyhow::Result<String> {
     match std::io::stdin().is_terminal() {
         true => Ok(rpassword::prompt_password(format!("{label}: "))?),
         false => ask(label),
