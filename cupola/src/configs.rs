@@ -175,6 +175,7 @@ fn warden(node: &Node) -> anyhow::Result<::warden::config::Raw> {
         sources: vec![node.state_of("dea"), node.beside("lifecycle")],
         log_socket: node.agent_socket(),
         cgroup_parent: settings.cgroup_parent.clone(),
+        favor_cgroup_joins: true,
         id_base: settings.container_uid_base,
         most_containers: 1_000,
         capacity: Capacity { memory_mb: capacity::memory_mb(settings)?, disk_mb: capacity::disk_mb(settings, &node.state)? },

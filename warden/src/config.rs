@@ -40,6 +40,10 @@ pub struct Raw {
     /// Name of the cgroup that holds all containers.
     #[serde(default = "default_cgroup_parent")]
     pub cgroup_parent: String,
+    /// Mount cgroup2 with `favordynmods` where the kernel can (Linux 6.0), so that starting a process in a cgroup does not wait for
+    /// a grace period. The whole host has it then, until its next boot; making and ending threads costs a little more.
+    #[serde(default = "default_favor_cgroup_joins")]
+    pub favor_cgroup_joins: bool,
     /// The first user id that belongs to containers; each has 65,536 of them.
     #[serde(default = "default_id_base")]
     pub id_base: u32,
@@ -147,6 +151,9 @@ impl Default for Layers {
 
 fn default_cgroup_parent() -> String {
     "cupola".into()
+}
+fn default_favor_cgroup_joins() -> bool {
+    true
 }
 fn default_id_base() -> u32 {
     100 << 16

@@ -30,7 +30,7 @@ use tracing::{info, warn};
 use types::{Clock, Timestamp};
 use warden_client::{
     ContainerInfo, ContainerSpec, Endpoint, ErrorKind, Event, Metrics, ProcessExit, ProcessSpec, Response,
-    shim::{Launch, ShimRequest, ShimResponse},
+    shim::{INOTIFY_INSTANCES, INOTIFY_WATCHES, Launch, ShimRequest, ShimResponse},
 };
 
 /// How many events a slow reader may be behind.
@@ -101,6 +101,7 @@ impl Host {
         let layers = Layers::open(&config.raw.state, &boot).map_err(failed)?;
         let resolvers = network::resolvers(&config);
         let trust = trust::layer(&config, &resolvers).map_err(Error::at("collecting certificates"))?;
+        prepare_kernel(&config);
         let found = records.all().map_err(failed)?;
         let state = State::recover(&config, &found, records.resting());
         let ports = state.containers.values().flat_map(|container| leads(&container.record)).collect();
@@ -510,6 +511,30 @@ impl Phase {
             _ => None,
         }
     }
+}
+
+/// Settings of the whole host that containers gain from. Without them they run as well, only slower or with less.
+fn prepare_kernel(config: &Config) {
+    if config.raw.favor_cgroup_joins {
+        match Cgroups::favor_joins() {
+            Ok(true) => {}
+            Ok(false) => info!("this kernel cannot join cgroups without a grace period: starting containers takes longer"),
+            Err(e) => warn!(error = &e as &dyn std::error::Error, "cannot remount cgroup2 with favordynmods"),
+        }
+    }
+    // What containers use counts for root too, because root makes their user namespaces.
+    for (name, each) in [("max_user_instances", INOTIFY_INSTANCES), ("max_user_watches", INOTIFY_WATCHES)] {
+        if let Err(e) = raise(&format!("/proc/sys/fs/inotify/{name}"), each.saturating_mul(config.slots.into())) {
+            warn!(error = &e as &dyn std::error::Error, "cannot raise `fs.inotify.{name}`");
+        }
+    }
+}
+
+/// Sets a number of the kernel to at least this.
+fn raise(path: &str, least: u64) -> io::Result<()> {
+    let least = least.min(i32::MAX.unsigned_abs().into());
+    let now: u64 = std::fs::read_to_string(path)?.trim().parse().map_err(io::Error::other)?;
+    if now < least { std::fs::write(path, least.to_string()) } else { Ok(()) }
 }
 
 /// Host ports of a container and where they lead.

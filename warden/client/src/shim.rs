@@ -41,6 +41,12 @@ pub struct Launch {
 /// How many ids a container has: all that a 16-bit system knows.
 pub const ID_RANGE: u32 = 1 << 16;
 
+/// Watchers of files (instances of inotify) that a container may have: as many as the kernel gives to a user by default.
+pub const INOTIFY_INSTANCES: u64 = 128;
+
+/// Files that they may watch in all.
+pub const INOTIFY_WATCHES: u64 = 1 << 16;
+
 /// The one answer to a [`Launch`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

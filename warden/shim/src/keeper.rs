@@ -72,6 +72,8 @@ pub mod inherited {
     pub const OOM_COUNT: i32 = 7;
     /// An event descriptor that is ready once memory ran out (cgroup v1).
     pub const OOM_EVENT: i32 = 8;
+    /// The host's mount namespace.
+    pub const HOST_MOUNTS: i32 = 9;
 }
 
 /// The descriptors of [`inherited`], owned.
@@ -88,6 +90,8 @@ pub struct Inherited {
     pub oom_count: OwnedFd,
     /// Ready once memory ran out.
     pub oom_event: OwnedFd,
+    /// The host's mount namespace.
+    pub host_mounts: OwnedFd,
 }
 
 /// Nanoseconds since the epoch.
@@ -116,6 +120,7 @@ pub fn run(setup: Setup, inherited: Inherited) -> io::Result<()> {
             // A daemon that is gone meanwhile finds the container again by its socket.
             let _ = calls::write_frame(&mut daemon, &Launched::Running);
             drop(daemon);
+            return_to_host(inherited.host_mounts)?;
             let exit = keeper.keep()?;
             keeper.end(exit)
         }
@@ -124,6 +129,13 @@ pub fn run(setup: Setup, inherited: Inherited) -> io::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Leaves the mount namespace in which the container was made, and with it all that is mounted there; the container has its own copies.
+/// The kernel waits for a grace period before it lets go, so this comes when nobody waits any more.
+fn return_to_host(host_mounts: OwnedFd) -> io::Result<()> {
+    nix::sched::setns(host_mounts, nix::sched::CloneFlags::CLONE_NEWNS)?;
+    std::env::set_current_dir("/")
 }
 
 struct Refusal {

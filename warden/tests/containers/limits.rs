@@ -2,7 +2,7 @@
 
 use crate::{
     need_containers,
-    support::{World, shell},
+    support::{World, shell, spec},
 };
 use std::time::{Duration, Instant};
 
@@ -207,6 +207,30 @@ async fn a49_exec_against_a_dying_container_is_a_clean_error() {
             }
         }
         world.client.destroy(&handle).await.unwrap();
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a27_a_container_at_its_limit_of_watchers_leaves_neighbours_theirs() {
+    need_containers!();
+    let world = World::start().await;
+    // Takes what it gets, says how much, and keeps it.
+    let hog = "import ctypes, os, time\nlibc = ctypes.CDLL(None, use_errno=True)\nopen_now = 0\nwhile open_now < 1000 and libc.inotify_init1(0) >= 0: open_now += 1\nprint(open_now, ctypes.get_errno(), file=open('/home/vcap/took.new', 'w')); os.rename('/home/vcap/took.new', '/home/vcap/took')\ntime.sleep(1000)";
+    for handle in ["one", "two", "three"] {
+        world.create(&spec(handle, &["/usr/bin/python3", "-c", hog])).await;
+    }
+    for handle in ["one", "two", "three"] {
+        let (_, took) = world.exec(handle, "until [ -e /home/vcap/took ]; do sleep 0.02; done; cat /home/vcap/took").await;
+        assert_eq!(took, "128 24\n", "{handle}: as many as any user has, then EMFILE");
+    }
+    // Nobody inside can raise it.
+    for user in ["vcap", "root"] {
+        let raise = "for n in instances watches; do cat /proc/sys/user/max_inotify_$n; echo 4096 > /proc/sys/user/max_inotify_$n; done 2>&1 | grep -v Read-only";
+        let (_, text) = world.exec_as("one", user, &["/bin/bash", "-c", raise]).await;
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.retain(|line| !line.contains("denied"));
+        assert_eq!(lines, ["128", "65536"], "{user}: {text}");
     }
     world.end().await;
 }

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         upper: take(inherited::UPPER),
         oom_count: take(inherited::OOM_COUNT),
         oom_event: take(inherited::OOM_EVENT),
+        host_mounts: take(inherited::HOST_MOUNTS),
     };
     match keeper::run(setup, descriptors) {
         Ok(()) => ExitCode::SUCCESS,

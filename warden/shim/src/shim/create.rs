@@ -8,12 +8,9 @@ use libcontainer::{
     syscall::syscall::SyscallType,
     workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError},
 };
-use nix::{
-    sched::{CloneFlags, setns},
-    sys::{
-        eventfd::{EfdFlags, EventFd},
-        resource::{Resource, getrlimit, setrlimit},
-    },
+use nix::sys::{
+    eventfd::{EfdFlags, EventFd},
+    resource::{Resource, getrlimit, setrlimit},
 };
 use rustix::{
     fs::{MemfdFlags, memfd_create},
@@ -117,10 +114,7 @@ fn create(daemon: &UnixStream) -> Result<Infallible, Failure> {
         NotifySocket::new(rootfs.state.join(&launch.spec.handle).join(NOTIFY_FILE))
             .notify_container_start()
             .map_err(at("starting the first process"))?;
-        // The container has its own copies of all mounts.
-        setns(&host_mounts, CloneFlags::CLONE_NEWNS).map_err(at("returning to the host's mounts"))?;
-        std::env::set_current_dir("/").map_err(at("returning to the host's mounts"))?;
-        become_keeper(&setup, &programs, &ours, &rootfs.upper, &memory).map_err(at("becoming the keeper"))
+        become_keeper(&setup, &programs, &ours, &rootfs.upper, &memory, &host_mounts).map_err(at("becoming the keeper"))
     };
     finish().inspect_err(|_| {
         if let Some(pid) = Pid::from_raw(init) {
@@ -237,14 +231,28 @@ fn watch_memory(launch: &Launch, unified: bool) -> io::Result<Memory> {
     Ok(Memory { count, event })
 }
 
-fn become_keeper(setup: &Setup, programs: &Programs, init: &OwnedFd, upper: &OwnedFd, memory: &Memory) -> io::Result<Infallible> {
+fn become_keeper(
+    setup: &Setup,
+    programs: &Programs,
+    init: &OwnedFd,
+    upper: &OwnedFd,
+    memory: &Memory,
+    host_mounts: &File,
+) -> io::Result<Infallible> {
     // Last of all to be killed if the host runs out of memory; children made so far do not inherit it.
     let _ = fs::write("/proc/self/oom_score_adj", "-999");
     let mut file = File::from(memfd_create("setup", MemfdFlags::CLOEXEC)?);
     file.write_all(&serde_json::to_vec(setup)?)?;
     file.rewind()?;
-    let descriptors =
-        [file.as_fd(), init.as_fd(), programs.listener.as_fd(), upper.as_fd(), memory.count.as_fd(), memory.event.as_fd()];
+    let descriptors = [
+        file.as_fd(),
+        init.as_fd(),
+        programs.listener.as_fd(),
+        upper.as_fd(),
+        memory.count.as_fd(),
+        memory.event.as_fd(),
+        host_mounts.as_fd(),
+    ];
     let program = kernel::number_descriptors(inherited::SETUP, &descriptors, programs.keeper.as_fd())?;
     Err(kernel::run_program(program, &[c"warden_keeper"]))
 }

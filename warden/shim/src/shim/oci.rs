@@ -2,7 +2,7 @@
 
 use crate::rootfs::{Rootfs, hostname};
 use serde_json::{Value, json};
-use warden_client::shim::{ID_RANGE, Launch};
+use warden_client::shim::{ID_RANGE, INOTIFY_INSTANCES, INOTIFY_WATCHES, Launch};
 
 /// What root inside may do, beyond owning its files. `vcap` has none of it.
 const CAPABILITIES: [&str; 8] =
@@ -69,6 +69,10 @@ pub(crate) fn describe(launch: &Launch, rootfs: &Rootfs, unified: bool) -> Value
             "sysctl": {
                 "net.ipv6.conf.all.disable_ipv6": "1",
                 "net.ipv6.conf.default.disable_ipv6": "1",
+                // The kernel counts them for the user of the host who made all user namespaces too: without a limit of its own one
+                // container could take everything.
+                "user.max_inotify_instances": INOTIFY_INSTANCES.to_string(),
+                "user.max_inotify_watches": INOTIFY_WATCHES.to_string(),
             },
             "rootfsPropagation": "private",
             "maskedPaths": MASKED,
