@@ -2,6 +2,7 @@
 //!
 //! - Wire types, one module for each topic: [`catalog`], [`instance`], [`binding`], [`operation`], [`backup`] (our extension,
 //!   `docs/broker-backups.md`), [`context`], [`error`], [`identity`], [`version`], [`paths`].
+//! - `client` (with the feature of that name): the platform's calls to brokers.
 //! - [`catalog::validate`]: the rules that a catalog keeps; [`schema`]: parameters against a plan's schemas.
 //!
 //! Receivers ignore fields that they do not know, so nothing here denies them. Credentials, parameters and secrets do not show
@@ -12,6 +13,8 @@
 pub mod backup;
 pub mod binding;
 pub mod catalog;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod context;
 pub mod error;
 pub mod identity;
