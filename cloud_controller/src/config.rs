@@ -4,6 +4,7 @@ use foundation::{
     Secret,
     config::{BusSection, ConfigError, Problem, TlsSection},
 };
+use osb::client::{PlatformDomain, Policy};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
@@ -49,6 +50,12 @@ pub struct Raw {
     /// The stacks that are made at the first boot; the first is the default.
     #[serde(default = "default_stacks")]
     pub stacks: Vec<Stack>,
+    /// The platform's own service brokers: registered at boot, with plans that everybody sees.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub brokers: Vec<OwnBroker>,
+    /// Where brokers may be.
+    #[serde(default)]
+    pub broker_policy: BrokerPolicy,
     /// Variables that every staging gets, unless its app or the staging group says otherwise (proxies, registries).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub staging_environment: BTreeMap<String, String>,
@@ -81,6 +88,38 @@ pub struct Uaa {
     pub client_id: String,
     /// Its secret.
     pub client_secret: Secret,
+}
+
+/// One of the platform's own brokers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnBroker {
+    /// `postgres`
+    pub name: String,
+    /// `http://127.0.0.1:9041`; it is allowed whatever the policy says.
+    pub url: String,
+    /// Basic authentication.
+    pub username: String,
+    /// Basic authentication.
+    pub password: Secret,
+}
+
+/// Where brokers may be: not on this machine, nor where this platform itself is, unless it is allowed here.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerPolicy {
+    /// `host:port`, or ranges of addresses: `10.0.0.0/8`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<String>,
+    /// Ranges of addresses that are refused besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
+    /// Where the router takes `http` requests to the platform's own domains (`127.0.0.1:80`); absent: brokers there need `https`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router_http: Option<String>,
+    /// The same for `https`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router_https: Option<String>,
 }
 
 /// A stack that is made at the first boot.
@@ -189,6 +228,10 @@ pub struct Config {
     pub buildpacks: Option<PathBuf>,
     /// Variables that every staging gets.
     pub staging_environment: BTreeMap<String, String>,
+    /// The platform's own brokers.
+    pub brokers: Vec<OwnBroker>,
+    /// Where brokers may be.
+    pub broker_policy: Policy,
 }
 
 impl Config {
@@ -235,6 +278,7 @@ impl Config {
         if raw.limits.default_disk_mb > raw.limits.max_disk_mb {
             problem("limits.default_disk_mb", format!("{} is over max_disk_mb", raw.limits.default_disk_mb));
         }
+        let broker_policy = broker_policy(&raw, &mut problem);
         let database = match raw.database {
             None => Database::Sqlite(raw.state.join("cloud_controller.db")),
             Some(url) => {
@@ -265,6 +309,8 @@ impl Config {
             stacks: raw.stacks,
             buildpacks: raw.buildpacks,
             staging_environment: raw.staging_environment,
+            brokers: raw.brokers,
+            broker_policy,
         })
     }
 
@@ -280,6 +326,44 @@ fn address(text: &str, key: &'static str, problem: &mut impl FnMut(&'static str,
         problem(key, format!("`{text}` is not an address and port"));
     }
     parsed
+}
+
+/// What the settings say about brokers, our own brokers allowed from the start.
+fn broker_policy(raw: &Raw, problem: &mut impl FnMut(&'static str, String)) -> Policy {
+    let mut policy = Policy::default();
+    for (number, own) in raw.brokers.iter().enumerate() {
+        let url = url::Url::parse(&own.url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        match url.as_ref().and_then(|url| Some((url.host_str()?.to_ascii_lowercase(), url.port_or_known_default()?))) {
+            Some(place) => drop(policy.allowed.insert(place)),
+            None => problem("brokers.url", format!("`{}` is not an http or https URL", own.url)),
+        }
+        if own.name.is_empty() || raw.brokers.iter().take(number).any(|other| other.name == own.name) {
+            problem("brokers.name", format!("`{}` is empty, or twice there", own.name));
+        }
+    }
+    for text in &raw.broker_policy.allowed {
+        let place = text.rsplit_once(':').and_then(|(host, port)| {
+            Some((host.trim_matches(['[', ']']).to_ascii_lowercase(), port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
+        });
+        match (text.parse(), place) {
+            (Ok(range), _) => policy.allowed_ranges.push(range),
+            (Err(_), Some(place)) => drop(policy.allowed.insert(place)),
+            (Err(_), None) => problem("broker_policy.allowed", format!("`{text}` is neither host:port nor a range of addresses")),
+        }
+    }
+    for text in &raw.broker_policy.refused {
+        match text.parse() {
+            Ok(range) => policy.refused.push(range),
+            Err(_) => problem("broker_policy.refused", format!("`{text}` is not a range of addresses")),
+        }
+    }
+    let mut router = |text: &Option<String>, key| text.as_ref().and_then(|text| address(text, key, problem));
+    let http = router(&raw.broker_policy.router_http, "broker_policy.router_http");
+    let https = router(&raw.broker_policy.router_https, "broker_policy.router_https");
+    for suffix in [&raw.system_domain, &raw.apps_domain] {
+        policy.platform.push(PlatformDomain { suffix: suffix.clone(), http, https });
+    }
+    policy
 }
 
 fn is_domain(name: &str) -> bool {

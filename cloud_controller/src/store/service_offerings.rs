@@ -96,6 +96,12 @@ pub fn clients_of_others(conn: &mut Conn, broker: &str, clients: &[String]) -> R
         .filter(service_offerings::broker_guid.ne(broker));
     Ok(query.select(service_offerings::dashboard_client_id.assume_not_null()).load(conn)?)
 }
+/// These offerings have no dashboard client any more.
+pub fn let_go_of_clients(conn: &mut Conn, guids: &[String]) -> Result<()> {
+    let query = service_offerings::table.filter(service_offerings::guid.eq_any(guids));
+    diesel::update(query).set(service_offerings::dashboard_client_id.eq(None::<String>)).execute(conn)?;
+    Ok(())
+}
 /// Adds offerings; broker and catalog id are a unique key.
 pub fn insert(conn: &mut Conn, rows: &[Offering]) -> QueryResult<()> {
     insert_all!(conn, service_offerings, rows)
