@@ -81,7 +81,7 @@ fn uaa(node: &Node) -> anyhow::Result<::uaa::config::Raw> {
         admin: AdminSection { name: "admin".to_owned(), password: node.secrets.get("admin")?.clone() },
         lockout: Default::default(),
         clients: vec![
-            client("cloud_controller", &["scim.read", "scim.write", "scim.userids", "uaa.resource"])?,
+            client("cloud_controller", &["scim.read", "scim.write", "scim.userids", "uaa.resource", "clients.admin"])?,
             client(
                 "admin",
                 &["clients.read", "clients.write", "clients.secret", "uaa.admin", "scim.read", "scim.write", "password.write"],
@@ -91,10 +91,18 @@ fn uaa(node: &Node) -> anyhow::Result<::uaa::config::Raw> {
 }
 
 fn cloud_controller(node: &Node) -> anyhow::Result<::cloud_controller::config::Raw> {
-    use ::cloud_controller::config::{Raw, Stack, Uaa, Urls};
+    use ::cloud_controller::config::{BrokerPolicy, Raw, Stack, Uaa, Urls};
     let encryption_key = node.state_of("cloud_controller").join("encryption.key");
     let key = node.secrets.get("encryption-key")?.expose();
     files::write(&encryption_key, key.as_bytes(), Owner::service(node.uid("cloud_controller"), 0o400))?;
+    let settings = &node.settings;
+    let router = if settings.listen.is_unspecified() { Ipv4Addr::LOCALHOST } else { settings.listen };
+    let broker_policy = BrokerPolicy {
+        allowed: settings.brokers_allowed.clone(),
+        refused: vec![settings.subnet.clone()],
+        router_http: Some(SocketAddr::from((router, settings.http_port)).to_string()),
+        router_https: Some(SocketAddr::from((router, settings.https_port)).to_string()),
+    };
     let stack = |name: &str, description: &str| Stack { name: name.to_owned(), description: description.to_owned() };
     Ok(Raw {
         state: node.state_of("cloud_controller"),
@@ -119,6 +127,8 @@ fn cloud_controller(node: &Node) -> anyhow::Result<::cloud_controller::config::R
         buildpacks: Some(node.beside("buildpacks")),
         stacks: vec![stack("debian12", "Debian 12 (bookworm)"), stack("cflinuxfs4", "Another name of debian12")],
         staging_environment: node.settings.staging_environment.clone(),
+        brokers: vec![],
+        broker_policy,
     })
 }
 

@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) stacks_dir: Option<PathBuf>,
     /// Environment of every staging (registries, proxies), `KEY = "value"`.
     pub(crate) staging_environment: std::collections::BTreeMap<String, String>,
+    /// Where service brokers may be although it is on this machine or in the containers' network: `127.0.0.1:8091`, `10.1.0.0/16`.
+    pub(crate) brokers_allowed: Vec<String>,
     /// How long an address or host port rests before it is given out again.
     pub(crate) quarantine_s: u32,
 }
@@ -88,6 +90,7 @@ impl Default for Settings {
             uaa_database_url: None,
             stacks_dir: None,
             staging_environment: Default::default(),
+            brokers_allowed: vec![],
             quarantine_s: 240,
         }
     }
