@@ -4,7 +4,6 @@ use crate::{
     api::{self, Api, MAX_BODY, internal, routing},
     app_log::AppLog,
     blobs::Blobs,
-    brokers::NoBrokers,
     buildpack_bits, bus as bus_side,
     config::Config,
     domain::policy::Policy,
@@ -65,11 +64,21 @@ async fn real(config: &Config) -> Result<Outside, Box<dyn Error>> {
         audiences: vec!["cloud_controller".into()],
     };
     let secret = config.uaa.client_secret.clone();
+    let brokers = osb::client::Clients::new(
+        osb::client::Settings {
+            policy: config.broker_policy.clone(),
+            // Brokers that are apps of this platform.
+            authorities: vec![std::fs::read(&config.tls.ca)?],
+            info_location: Some(format!("api.{}/v2/info", config.system_domain)),
+            ..osb::client::Settings::default()
+        },
+        clock.clone(),
+    )?;
     Ok(Outside {
         bus: Bus::connect(&settings).await?,
         verifier: TokenVerifier::new(&config.uaa.base, &expect, clock.clone())?,
         identities: Arc::new(uaa_client::Client::new(&config.uaa.base, &config.uaa.client_id, secret, clock.clone())?),
-        brokers: Arc::new(NoBrokers),
+        brokers: Arc::new(brokers),
         clock,
         rng: foundation::rng(),
     })
@@ -128,8 +137,12 @@ pub(crate) async fn start_with_state(
     reconcile::blobs::start(&api, shutdown);
     reconcile::blobs::expire_builds(&api, shutdown);
     reconcile::operations::start(&api, shutdown).await?;
+    reconcile::own_brokers::start(&api, shutdown);
     let addresses = listen(&config, &api, shutdown)?;
-    bus_side::register(&api.bus, format!("api.{}", config.system_domain), addresses.public, shutdown);
+    let hosts = vec![format!("api.{}", config.system_domain)];
+    let (route, bus, end) =
+        (::bus::own_route("cloud_controller", hosts, addresses.public, None), api.bus.clone(), shutdown.clone());
+    shutdown.spawn(async move { ::bus::keep_registered(&bus, &route, end.requested()).await });
     Ok((addresses, api))
 }
 

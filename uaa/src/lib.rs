@@ -9,12 +9,11 @@
 pub mod config;
 
 mod api;
-mod bus;
 mod domain;
 mod store;
 
-use ::bus::Bus;
 use actix_web::{App, HttpServer, middleware::from_fn};
+use bus::Bus;
 use config::{Config, Raw};
 use domain::{Uaa, keys::Keys};
 use foundation::{Shutdown, SystemClock};
@@ -91,7 +90,9 @@ pub async fn start(config: Config, outside: Outside, shutdown: &Shutdown) -> Res
         handle.stop(true).await;
     });
     if let Some(bus) = bus {
-        shutdown.spawn(bus::register(bus, bus::route(&uaa.config, address), shutdown.clone()));
+        let hosts = ["uaa", "login"].map(|name| format!("{name}.{}", uaa.config.system_domain)).to_vec();
+        let (route, end) = (bus::own_route("uaa", hosts, address, uaa.config.advertise.as_deref()), shutdown.clone());
+        shutdown.spawn(async move { bus::keep_registered(&bus, &route, end.requested()).await });
     }
     shutdown.spawn(purge(uaa, shutdown.clone()));
     Ok(address)
@@ -123,8 +124,8 @@ async fn purge(uaa: Arc<Uaa>, shutdown: Shutdown) {
     }
 }
 
-fn settings(section: &foundation::config::BusSection) -> ::bus::Settings {
-    ::bus::Settings {
+fn settings(section: &foundation::config::BusSection) -> bus::Settings {
+    bus::Settings {
         url: section.url.clone(),
         user: section.user.clone(),
         password: section.password.expose().to_owned(),

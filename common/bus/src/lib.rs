@@ -9,6 +9,9 @@
 
 mod memory;
 mod nats;
+mod registrar;
+
+pub use registrar::{keep_registered, own_route};
 
 use bytes::Bytes;
 use messages::Message;

@@ -6,12 +6,10 @@
 //! - `api`: the endpoints.
 //! - `stream`: `/v2/read` of the RLP gateway, as server-sent events.
 //! - `access`: who may read what.
-//! - `register`: tells the routers where it is.
 
 mod access;
 mod api;
 mod ingest;
-mod register;
 pub mod store;
 mod stream;
 mod wire;
@@ -23,6 +21,7 @@ use access::Access;
 use actix_web::{App, HttpServer};
 use bus::Bus;
 use foundation::{Shutdown, SystemClock};
+use messages::router::Register;
 use parking_lot::Mutex;
 use std::{error::Error, net::SocketAddr, sync::Arc};
 use store::Store;
@@ -107,8 +106,15 @@ pub async fn start(config: &LogCacheConfig, outside: Outside, shutdown: &Shutdow
         handle.stop(true).await;
     });
     shutdown.spawn(ingest::run(bus.clone(), shared, shutdown.clone()));
-    shutdown.spawn(register::register(bus, register::route(config, address), shutdown.clone()));
+    let (route, end) = (route(config, address), shutdown.clone());
+    shutdown.spawn(async move { bus::keep_registered(&bus, &route, end.requested()).await });
     Ok(address)
+}
+
+/// The host names that lead here.
+fn route(config: &LogCacheConfig, address: SocketAddr) -> Register {
+    let hosts = ["log-cache", "log-stream"].map(|name| format!("{name}.{}", config.system_domain)).to_vec();
+    bus::own_route("log_cache", hosts, address, config.advertise.as_deref())
 }
 
 #[cfg(test)]

@@ -279,7 +279,8 @@ async fn it_registers_its_names_with_the_routers() {
     let mut heard = bus.subscribe(Register::SUBJECT).await.unwrap();
     let shutdown = Shutdown::new();
     let address: SocketAddr = ([127, 0, 0, 1], 9004).into();
-    shutdown.spawn(register::register(bus.clone(), register::route(&config(), address), shutdown.clone()));
+    let (side, end, registered) = (bus.clone(), shutdown.clone(), route(&config(), address));
+    shutdown.spawn(async move { bus::keep_registered(&side, &registered, end.requested()).await });
     let route: Register = heard.next().await.unwrap().read().unwrap();
     assert_eq!(route.uris, ["log-cache.cf.test", "log-stream.cf.test"]);
     assert_eq!(route.port, Some(9004));
