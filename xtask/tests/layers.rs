@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, process::Command};
 const LAYERS: &[&[&str]] = &[
     &["xtask", "specs"],
     &["cupola"],
-    &["cf", "cloud_controller", "uaa", "dea", "warden", "warden_shim", "health_manager", "gorouter", "loggregator", "buildpacks"],
+    &["cf", "cloud_controller", "uaa", "dea", "warden", "warden_shim", "health_manager", "gorouter", "loggregator", "buildpacks", "broker_check"],
     &["testkit", "broker_sdk"],
     &["bus", "warden_client", "uaa_client", "cloud_controller_client", "loggregator_client", "osb"],
     &["engines"],
