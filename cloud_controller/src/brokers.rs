@@ -42,6 +42,8 @@ pub struct Call {
     pub id: String,
     /// Whose request it is; none for what nobody asked for.
     pub user: Option<String>,
+    /// The plan's name, for texts.
+    pub plan: Option<String>,
     /// What is asked.
     pub request: Request,
 }
@@ -60,8 +62,10 @@ pub struct OfInstance {
 /// What is asked of a broker. Bodies are complete; they go out as they are.
 #[derive(Clone)]
 pub enum Request {
-    /// `GET /v2/catalog`
+    /// `GET /v2/catalog`; also brings the clients of its dashboards to UAA.
     Catalog,
+    /// Nothing of the broker: removes the clients of its dashboards from UAA.
+    ForgetDashboards,
     /// `PUT /v2/service_instances/:instance`
     Provision {
         /// Our id of the instance.
@@ -132,6 +136,7 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Catalog => f.write_str("catalog"),
+            Self::ForgetDashboards => f.write_str("forget dashboards"),
             Self::Provision { instance, .. } => write!(f, "provision {instance}"),
             Self::Update { instance, .. } => write!(f, "update {instance}"),
             Self::Deprovision(of) => write!(f, "deprovision {}", of.instance),
@@ -218,6 +223,10 @@ pub enum FailureKind {
     OperationFailed,
     /// An operation that did not end in its time.
     Overdue,
+    /// A catalog that breaks rules; the text is complete.
+    CatalogInvalid,
+    /// UAA does not take the clients of dashboards.
+    Dashboards,
     /// The platform itself could not go on with it.
     Platform,
 }
@@ -226,17 +235,5 @@ impl Failure {
     /// One that says only what it is and how to call it.
     pub fn new(kind: FailureKind, text: impl Into<String>) -> Self {
         Self { kind, text: text.into(), status: None, orphan: false, instance_usable: None, retry_after: None }
-    }
-}
-
-/// A platform that has no way to any broker: every call fails as if nobody were there.
-#[derive(Clone, Copy, Debug)]
-pub struct NoBrokers;
-
-#[async_trait]
-impl Brokers for NoBrokers {
-    async fn call(&self, call: Call) -> Reply {
-        let text = format!("The service broker could not be reached: {}", call.broker.url);
-        Reply::Failed(Failure::new(FailureKind::Unreachable, text))
     }
 }

@@ -20,6 +20,7 @@ pub mod outside;
 mod api;
 mod app_log;
 mod blobs;
+mod broker_client;
 mod buildpack_bits;
 mod bus;
 mod domain;

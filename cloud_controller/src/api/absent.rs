@@ -3,7 +3,7 @@
 use crate::{
     api::{Answer, Api, ok, page, query::ListSpec},
     domain::{
-        Caller, Error, apps, flags,
+        Caller, Error, apps,
         processes::{self, Which},
     },
 };
@@ -28,58 +28,11 @@ const fn spec(
     ListSpec { filters, order_by, includes, ..ListSpec::STANDARD }
 }
 
-const PLAN_FILTERS: &[&str] = &[
-    "names",
-    "available",
-    "broker_catalog_ids",
-    "service_broker_guids",
-    "service_broker_names",
-    "space_guids",
-    "organization_guids",
-    "service_offering_guids",
-    "service_offering_names",
-    "service_instance_guids",
-];
-const OFFERING_FILTERS: &[&str] = &[
-    "names",
-    "available",
-    "broker_catalog_ids",
-    "service_broker_guids",
-    "service_broker_names",
-    "space_guids",
-    "organization_guids",
-];
-const INSTANCE_FILTERS: &[&str] =
-    &["names", "type", "space_guids", "organization_guids", "service_plan_guids", "service_plan_names"];
-const CREDENTIAL_FILTERS: &[&str] = &[
-    "names",
-    "type",
-    "app_guids",
-    "app_names",
-    "service_instance_guids",
-    "service_instance_names",
-    "service_plan_guids",
-    "service_plan_names",
-    "service_offering_guids",
-    "service_offering_names",
-];
 const TASK_FILTERS: &[&str] = &["names", "states", "app_guids", "space_guids", "organization_guids"];
 const GROUP_FILTERS: &[&str] =
     &["names", "running_space_guids", "staging_space_guids", "globally_enabled_running", "globally_enabled_staging"];
-const BROKER_FIELDS: &[(&str, &[&str])] = &[("service_broker", &["guid", "name"])];
-const PLAN_FIELDS: &[(&str, &[&str])] = &[("service_offering.service_broker", &["guid", "name"])];
-const INSTANCE_FIELDS: &[(&str, &[&str])] = &[
-    ("space", &["guid", "name", "relationships.organization"]),
-    ("space.organization", &["guid", "name"]),
-    ("service_plan", &["guid", "name", "relationships.service_offering"]),
-    (
-        "service_plan.service_offering",
-        &["guid", "name", "description", "documentation_url", "tags", "relationships.service_broker"],
-    ),
-    ("service_plan.service_offering.service_broker", &["guid", "name"]),
-];
 
-static ALL: [Absent; 12] = [
+static ALL: [Absent; 5] = [
     Absent {
         path: "isolation_segments",
         name: "Isolation segment",
@@ -89,32 +42,6 @@ static ALL: [Absent; 12] = [
         path: "security_groups",
         name: "Security group",
         list: ListSpec { filters: GROUP_FILTERS, labels: false, unprocessable: true, ..ListSpec::STANDARD },
-    },
-    Absent { path: "service_brokers", name: "Service broker", list: spec(&["names", "space_guids"], &["name"], &[]) },
-    Absent {
-        path: "service_offerings",
-        name: "Service offering",
-        list: ListSpec { fields: BROKER_FIELDS, ..spec(OFFERING_FILTERS, &["name"], &[]) },
-    },
-    Absent {
-        path: "service_plans",
-        name: "Service plan",
-        list: ListSpec { fields: PLAN_FIELDS, ..spec(PLAN_FILTERS, &["name"], &["service_offering", "space.organization"]) },
-    },
-    Absent {
-        path: "service_instances",
-        name: "Service instance",
-        list: ListSpec { fields: INSTANCE_FIELDS, ..spec(INSTANCE_FILTERS, &["name"], &[]) },
-    },
-    Absent {
-        path: "service_credential_bindings",
-        name: "Service credential binding",
-        list: spec(CREDENTIAL_FILTERS, &["name"], &["app", "service_instance"]),
-    },
-    Absent {
-        path: "service_route_bindings",
-        name: "Service route binding",
-        list: spec(&["route_guids", "service_instance_guids", "service_instance_names"], &[], &["route", "service_instance"]),
     },
     Absent {
         path: "deployments",
@@ -127,22 +54,12 @@ static ALL: [Absent; 12] = [
         name: "App usage event",
         list: ListSpec { filters: &["after_guid"], labels: false, unprocessable: true, ..ListSpec::STANDARD },
     },
-    Absent {
-        path: "service_usage_events",
-        name: "Service usage event",
-        list: ListSpec {
-            filters: &["after_guid", "service_instance_types", "service_offering_guids"],
-            labels: false,
-            unprocessable: true,
-            ..ListSpec::STANDARD
-        },
-    },
 ];
 
 /// Registers these resources.
 pub fn routes(config: &mut ServiceConfig) {
     for absent in &ALL {
-        let list = move |api: Data<Api>, caller: Option<Caller>, request: HttpRequest| empty(api, caller, request, absent);
+        let list = move |api: Data<Api>, caller: Caller, request: HttpRequest| empty(api, caller, request, absent);
         config.route(&format!("/v3/{}", absent.path), web::get().to(list));
         let one = move |caller: Caller| missing(caller, absent.name);
         config.route(&format!("/v3/{}/{{guid}}", absent.path), web::get().to(one));
@@ -189,20 +106,7 @@ async fn of_app(api: &Api, caller: &Caller, app: String, request: &HttpRequest, 
     ok(page::empty(api, request.path(), request.query_string(), &list))
 }
 
-async fn empty(api: Data<Api>, caller: Option<Caller>, request: HttpRequest, absent: &'static Absent) -> Answer {
-    // The marketplace is the one thing that anybody may look at.
-    let anybody =
-        matches!(absent.path, "service_offerings" | "service_plans") && !request.headers().contains_key("Authorization");
-    if caller.is_none() && !anybody {
-        let failure = if request.headers().contains_key("Authorization") { Error::InvalidToken } else { Error::NotAuthenticated };
-        return Err(failure.into());
-    }
-    if caller.is_none() {
-        let hidden = api.read(&Caller::system(), |tx| flags::enabled(tx, "hide_marketplace_from_unauthenticated_users")).await?;
-        if hidden {
-            return Err(Error::NotAuthenticated.into());
-        }
-    }
+async fn empty(api: Data<Api>, _: Caller, request: HttpRequest, absent: &'static Absent) -> Answer {
     let list = absent.list.parse(request.query_string())?;
     ok(page::empty(&api, request.path(), request.query_string(), &list))
 }

@@ -63,20 +63,33 @@ fn rule_status(rule: Rule) -> u16 {
         Rule::SpaceDeletionFailed
         | Rule::OrgDeletionFailed
         | Rule::BlobstoreUnavailable
+        | Rule::AppRecursiveDelete
+        | Rule::BrokerCatalogInvalid
+        | Rule::BrokerDashboardFailed
+        | Rule::BrokerRejected
+        | Rule::BrokerMalformed
+        | Rule::BrokerSyncFailed
         | Rule::InstanceRecursiveDelete
+        | Rule::BrokerBadResponse
         | Rule::UnshareFailed => 502,
+        Rule::BrokerTimeout => 504,
         Rule::InstanceBusy | Rule::BindingBusy => 409,
-        Rule::InstanceNotFound => 404,
+        Rule::InstanceNotFound | Rule::NotMade => 404,
         Rule::JobTimeout => 524,
         Rule::AppPackageInvalid
         | Rule::UnableToPerform
+        | Rule::FetchBindingParametersNotSupported
         | Rule::FetchParametersNotSupported
         | Rule::InvalidRelation
         | Rule::MessageParse
         | Rule::BitsAlreadyUploaded
         | Rule::NoBuildpacksFound
         | Rule::BuildpackInvalid => 400,
-        Rule::Uniqueness
+        Rule::AlreadyBoundToRoute
+        | Rule::BrokerConcurrency
+        | Rule::Uniqueness
+        | Rule::BrokerNotRemovable
+        | Rule::BrokerGone
         | Rule::BeingDeleted
         | Rule::LabelLimit
         | Rule::AnnotationLimit

@@ -14,6 +14,9 @@ pub mod download;
 pub mod include;
 pub mod organizations;
 pub mod routes;
+pub mod service_credential_bindings;
+pub mod service_instances;
+pub mod service_offerings;
 pub mod spaces;
 pub mod upload;
 pub mod usage;
@@ -38,6 +41,11 @@ mod quotas;
 mod resource_matches;
 mod roles;
 mod root;
+mod service_brokers;
+mod service_plan_visibility;
+mod service_plans;
+mod service_route_bindings;
+mod service_usage_events;
 mod stacks;
 mod stats;
 
@@ -205,9 +213,18 @@ impl Api {
     where
         F: FnMut(&mut Tx<'_>) -> Result<Job> + Send + 'static,
     {
+        self.write_and_wait_for(caller, work, |job| Some(job)).await
+    }
+
+    /// As [`Api::write_and_wait`], for operations that may have nothing to wait for.
+    pub async fn write_and_wait_for<T, F>(&self, caller: &Caller, work: F, job: impl Fn(&T) -> Option<&Job>) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
         let mut news = self.operations.news();
-        let job = self.write(caller, work).await?;
-        if job.state == "PROCESSING" {
+        let made = self.write(caller, work).await?;
+        if let Some(job) = job(&made).filter(|job| job.state == "PROCESSING") {
             let moved = async {
                 // Whoever is behind has missed something: that ends the waiting too.
                 while news.recv().await.is_ok_and(|guid| guid != job.guid) {}
@@ -215,7 +232,7 @@ impl Api {
             // It goes on, whether or not somebody waits.
             let _ = tokio::time::timeout(PATIENCE, moved).await;
         }
-        Ok(job)
+        Ok(made)
     }
 
     /// Has the work at brokers looked at now.

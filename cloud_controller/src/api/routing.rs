@@ -31,6 +31,14 @@ pub fn public(config: &mut ServiceConfig) {
         .configure(api::droplets::routes)
         .configure(api::buildpacks::routes)
         .configure(api::manifests::routes)
+        .configure(api::service_brokers::routes)
+        .configure(api::service_offerings::routes)
+        .configure(api::service_plan_visibility::routes)
+        .configure(api::service_plans::routes)
+        .configure(api::service_usage_events::routes)
+        .configure(api::service_credential_bindings::routes)
+        .configure(api::service_instances::routes)
+        .configure(api::service_route_bindings::routes)
         .configure(api::absent::routes)
         .default_service(to(unknown));
 }

@@ -147,6 +147,20 @@ rules! {
     BuildpackStackDoesNotExist = 390012 "CF-BuildpackStackDoesNotExist",
     /// The zip cannot be read.
     BuildpackZip = 390013 "CF-BuildpackZipError",
+    /// The broker's services are used.
+    BrokerNotRemovable = 270010 "CF-ServiceBrokerNotRemovable",
+    /// The broker was deleted while its catalog was fetched.
+    BrokerGone = 270011 "CF-ServiceBrokerGone",
+    /// The catalog breaks rules.
+    BrokerCatalogInvalid = 270012 "CF-ServiceBrokerCatalogInvalid",
+    /// UAA does not take the clients of a broker's dashboards.
+    BrokerDashboardFailed = 270013 "CF-ServiceBrokerDashboardClientFailure",
+    /// The broker does not give its catalog.
+    BrokerRejected = 270020 "CF-ServiceBrokerRequestRejected",
+    /// The broker's catalog cannot be read.
+    BrokerMalformed = 270021 "CF-ServiceBrokerRequestMalformed",
+    /// The broker's catalog cannot be had.
+    BrokerSyncFailed = 270022 "CF-ServiceBrokerSyncFailed",
     /// A broker did not do what was asked of it.
     UnableToPerform = 10009 "CF-UnableToPerform",
     /// Work took longer than allowed.
@@ -161,8 +175,22 @@ rules! {
     UnshareFailed = 390001 "CF-ServiceInstanceUnshareFailed",
     /// The broker does not show parameters.
     FetchParametersNotSupported = 120004 "CF-ServiceFetchInstanceParametersNotSupported",
+    /// A broker did not answer as it should.
+    BrokerBadResponse = 10001 "CF-ServiceBrokerBadResponse",
+    /// A broker did not answer in time.
+    BrokerTimeout = 10001 "CF-HttpClientTimeout",
+    /// A broker has another operation under way.
+    BrokerConcurrency = 270018 "CF-ServiceBrokerConcurrencyError",
     /// The plan belongs to another offering.
     InvalidRelation = 1002 "CF-InvalidRelation",
+    /// What binds an app or a route could not be removed.
+    AppRecursiveDelete = 150009 "CF-AppRecursiveDeleteFailed",
+    /// A binding that was not made: there is nothing to know of it.
+    NotMade = 10010 "CF-ResourceNotFound",
+    /// The route has this service already.
+    AlreadyBoundToRoute = 130008 "CF-ServiceInstanceAlreadyBoundToSameRoute",
+    /// The broker does not show parameters of bindings.
+    FetchBindingParametersNotSupported = 90007 "CF-ServiceFetchBindingParametersNotSupported",
     /// Another operation of the binding runs.
     BindingBusy = 90008 "CF-AsyncServiceBindingOperationInProgress",
 }

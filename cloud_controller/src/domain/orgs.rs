@@ -2,12 +2,12 @@
 
 use crate::{
     domain::{
-        Access, Error, OrgRole, Result, Rule, Tx, audit, check_org, domains, flags, metadata::MetadataChange, roles, spaces,
-        taken,
+        Access, Error, OrgRole, Result, Rule, Tx, audit, check_org, domains, flags, metadata::MetadataChange, roles,
+        services::teardown, spaces, taken,
     },
     store::{
         self,
-        jobs::{self, Job},
+        jobs::Job,
         metadata::{self, Described},
         orgs::{KIND, Org},
         query::key,
@@ -122,6 +122,11 @@ pub fn update(tx: &mut Tx<'_>, guid: &str, change: &OrgChange) -> Result<Describ
 pub fn delete(tx: &mut Tx<'_>, guid: &str) -> Result<Job> {
     let org = readable(tx, guid)?;
     tx.who.require_admin()?;
+    teardown::delete_org(tx, &org)
+}
+
+/// Deletes an organization: its spaces, its domains, the row.
+pub fn delete_with_all(tx: &mut Tx<'_>, org: &Org) -> Result<()> {
     let failed = |name: &str, why: Error| match why {
         why @ (Error::Internal(..) | Error::Contention(_) | Error::Unavailable(..)) => why,
         why => {
@@ -131,13 +136,12 @@ pub fn delete(tx: &mut Tx<'_>, guid: &str) -> Result<Job> {
         }
     };
     for space in store::spaces::of_org(tx.conn, &org.guid)? {
-        spaces::delete_with_all(tx, &space, &org).map_err(|e| failed(&org.name, e))?;
+        spaces::delete_with_all(tx, &space, org).map_err(|e| failed(&org.name, e))?;
     }
-    domains::delete_of_org(tx, &org).map_err(|e| failed(&org.name, e))?;
+    domains::delete_of_org(tx, org).map_err(|e| failed(&org.name, e))?;
     metadata::forget(tx.conn, KIND, std::slice::from_ref(&org.guid))?;
     store::orgs::delete(tx.conn, &org.guid)?;
-    record(tx, "audit.organization.delete-request", &org, json!({ "recursive": true }))?;
-    jobs::done(tx, "organization.delete", Some(("organizations", &org.guid)))
+    record(tx, "audit.organization.delete-request", org, json!({ "recursive": true }))
 }
 
 fn record(tx: &mut Tx<'_>, kind: &str, org: &Org, request: Value) -> Result<()> {

@@ -1,10 +1,13 @@
 //! Spaces.
 
 use crate::{
-    domain::{Access, Error, Result, Rule, Scope, Tx, apps, audit, check_org, metadata::MetadataChange, orgs, routes, taken},
+    domain::{
+        Access, Error, Result, Rule, Scope, Tx, apps, audit, check_org, metadata::MetadataChange, orgs, routes,
+        services::teardown, taken,
+    },
     store::{
         self,
-        jobs::{self, Job},
+        jobs::Job,
         metadata::{self, Described},
         orgs::Org,
         query::key,
@@ -89,8 +92,7 @@ pub fn allow_ssh(tx: &mut Tx<'_>, guid: &str, allow: bool) -> Result<()> {
 pub fn delete(tx: &mut Tx<'_>, guid: &str) -> Result<Job> {
     let scope = Scope::readable(tx, guid, "Space")?;
     check_org(tx, &scope.org, tx.who.writes_org(&scope.org.guid))?;
-    delete_with_all(tx, &scope.space, &scope.org)?;
-    jobs::done(tx, "space.delete", Some(("spaces", guid)))
+    teardown::delete_space(tx, &scope)
 }
 
 /// Deletes a space: its apps, its routes, its roles, the row.

@@ -32,6 +32,7 @@ pub struct World {
     http: reqwest::Client,
     shutdown: Shutdown,
     folder: tempfile::TempDir,
+    config: Config,
 }
 
 /// What came back.
@@ -86,22 +87,21 @@ impl World {
         let config = Config::check(raw(folder.path(), database)).unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(BEGINNING)));
         let users = Arc::new(FakeUsers::default());
-        let issuer = TestIssuer::new();
-        let (kid, n, e) = issuer.public_key();
-        let expect = Expect { issuer: issuer.issuer().into(), audiences: vec!["cloud_controller".into()] };
         let bus = Bus::in_memory();
-        let outside = Outside {
-            bus: bus.clone(),
-            clock: clock.clone(),
-            rng: rand::rngs::StdRng::seed_from_u64(7),
-            verifier: TokenVerifier::fixed(KeySet::default().with(kid, n, e).unwrap(), &expect, clock.clone()),
-            identities: users.clone(),
-            brokers: Arc::new(crate::brokers::NoBrokers),
-        };
         let shutdown = Shutdown::new();
-        let (addresses, api) = start_with_state(config, outside, &shutdown).await.unwrap();
+        let outside = outside(&bus, &clock, &users, 7);
+        let (addresses, api) = start_with_state(config.clone(), outside, &shutdown).await.unwrap();
         let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        Self { addresses, api, bus, clock, users, http, shutdown, folder }
+        Self { addresses, api, bus, clock, users, http, shutdown, folder, config }
+    }
+
+    /// Ends the service wherever it is, and starts a new one on the same database.
+    pub async fn kill(&mut self) {
+        self.shutdown.request();
+        self.shutdown = Shutdown::new();
+        let seed = rand::Rng::next_u64(&mut *self.api.rng.lock());
+        let outside = outside(&self.bus, &self.clock, &self.users, seed);
+        (self.addresses, self.api) = start_with_state(self.config.clone(), outside, &self.shutdown).await.unwrap();
     }
 
     /// The folder with certificates, key and database.
@@ -194,6 +194,27 @@ pub fn user_guid(user: &str) -> String {
     types::UserId::random(&mut rng).to_string()
 }
 
+fn outside(bus: &Bus, clock: &Arc<ManualClock>, users: &Arc<FakeUsers>, seed: u64) -> Outside {
+    let issuer = TestIssuer::new();
+    let (kid, n, e) = issuer.public_key();
+    let expect = Expect { issuer: issuer.issuer().into(), audiences: vec!["cloud_controller".into()] };
+    Outside {
+        bus: bus.clone(),
+        clock: clock.clone(),
+        rng: rand::rngs::StdRng::seed_from_u64(seed),
+        verifier: TokenVerifier::fixed(KeySet::default().with(kid, n, e).unwrap(), &expect, clock.clone()),
+        identities: users.clone(),
+        brokers: Arc::new(brokers(clock.clone())),
+    }
+}
+
+/// The client of brokers, with time limits for tests and brokers on loopback.
+fn brokers(clock: Arc<ManualClock>) -> osb::client::Clients {
+    let policy = osb::client::Policy { allowed_ranges: vec!["127.0.0.0/8".parse().unwrap()], ..osb::client::Policy::default() };
+    let settings = osb::client::Settings { timeout: Duration::from_secs(2), policy, ..osb::client::Settings::default() };
+    osb::client::Clients::new(settings, clock).unwrap()
+}
+
 fn raw(folder: &Path, database: Option<Secret>) -> Raw {
     let mut raw: Raw = toml::from_str(include_str!("../../example.toml")).unwrap();
     raw.state = folder.join("state");
@@ -204,6 +225,8 @@ fn raw(folder: &Path, database: Option<Secret>) -> Raw {
     raw.apps_domain = "app.test".into();
     raw.encryption_key = folder.join("key");
     raw.agent_socket = None;
+    // The brokers of tests.
+    raw.broker_policy.allowed = vec!["127.0.0.0/8".into()];
     raw.urls.api = "https://api.cf.test".into();
     raw.urls.uaa = "https://uaa.cf.test".into();
     raw.urls.login = "https://login.cf.test".into();

@@ -222,6 +222,10 @@ impl Broker {
         self.shared.state.lock().holding = 0;
         self.shared.released.notify_waiters();
     }
+    /// How many requests wait for an answer: held back, or hanging.
+    pub fn waiting(&self) -> usize {
+        self.shared.state.lock().holding
+    }
     /// Waits until an answer is held back.
     ///
     /// # Panics
@@ -295,6 +299,8 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                     answer
                 }
                 (Does::Hang, _) => {
+                    shared.state.lock().holding += 1;
+                    shared.arrived.notify_waiters();
                     // Until the other side has enough of it.
                     let mut byte = [0];
                     let _ = stream.read(&mut byte).await?;

@@ -11,7 +11,22 @@
 //!   `follow_user_provided(tx, &Instance) -> Result<()>` (a user-provided instance has changed).
 //! - `usage::record(tx, state, &Instance, &Scope) -> Result<()>` writes a usage event.
 
+pub mod bindings;
+pub mod brokers;
+pub mod catalog;
+pub mod context;
+pub mod egress;
+pub mod files;
+pub mod instance_update;
+pub mod instances;
 pub mod mitigation;
 pub mod operations;
+pub mod parameters;
+pub mod plans;
+pub mod provisioning;
+pub mod route_bindings;
+pub mod sharing;
+pub mod teardown;
 pub mod usage;
+pub mod vcap;
 pub mod visibility;

@@ -13,11 +13,12 @@
 //!
 //! A new kind is a line in `kinds!` and a [`Handler`]. Operations that only gather others (deleting a space) have no broker,
 //! begin their parts in `prepare` and answer [`Prepared::Wait`] until all have ended; the end of a part calls [`wake`].
-//! All functions of handlers run inside a transaction and may run several times.
+//! All functions of handlers run inside a transaction, in the name of whoever asked for the operation (events name them), and
+//! may run several times.
 
 use crate::{
     brokers::{Address, Call, Failure, FailureKind, Object, OfInstance, Reply, Request},
-    domain::{Error, Hint, Result, Rule, Tx, audit, taken},
+    domain::{Access, Caller, Error, Hint, Result, Rule, Tx, audit, taken},
     store::{
         jobs::{self, Job},
         service_brokers::{self, Broker},
@@ -27,7 +28,7 @@ use crate::{
 use foundation::Secret;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use types::Timestamp;
 
 /// Polls are never closer together than this: a tenth of the time so far, within these bounds.
@@ -76,10 +77,32 @@ macro_rules! kinds {
 }
 
 kinds! {
+    /// An app with bindings is to go.
+    AppDelete = "app.delete" => &super::bindings::Owner { app: true },
+    /// A binding is to be made.
+    BindingCreate = "binding.create" => &super::bindings::Create,
+    /// A binding is to be removed.
+    BindingDelete = "binding.delete" => &super::bindings::Delete,
+    /// An instance is to be made.
+    InstanceCreate = "instance.create" => &super::provisioning::Create,
+    /// An instance is to be removed, with its bindings.
+    InstanceDelete = "instance.delete" => &super::provisioning::Delete,
+    /// An instance is to be changed.
+    InstanceUpdate = "instance.update" => &super::provisioning::Update,
+    /// An organization with services is to go.
+    OrgDelete = "organization.delete" => &super::teardown::OfOrg,
+    /// A broker's catalog is fetched.
+    BrokerSynchronize = "broker.synchronize" => &super::brokers::Synchronize,
+    /// A broker goes.
+    BrokerDelete = "broker.delete" => &super::brokers::Delete,
     /// Something may be left over of a provision that failed.
     OrphanInstance = "orphan.instance" => &super::mitigation::Orphan,
     /// Something may be left over of a bind that failed.
     OrphanBinding = "orphan.binding" => &super::mitigation::Orphan,
+    /// A route with a service is to go.
+    RouteDelete = "route.delete" => &super::bindings::Owner { app: false },
+    /// A space with services is to go.
+    SpaceDelete = "space.delete" => &super::teardown::OfSpace,
 }
 
 /// Where an operation is.
@@ -239,17 +262,21 @@ impl Operation {
 
     /// What the broker said, then who said it: broker, plan, status and the id of the request.
     pub fn explained(&self, tx: &mut Tx<'_>, failure: &Failure) -> Result<String> {
+        // Failures of calls say it themselves.
+        if failure.text.contains(self.guid()) {
+            return Ok(failure.text.clone());
+        }
         let mut origin = vec![];
         if let Some(broker) = self.broker()
             && let Some(broker) = service_brokers::find(tx.conn, broker)?
         {
-            origin.push(format!("broker '{}'", broker.name));
+            origin.push(format!("service broker '{}'", broker.name));
         }
         if !self.target.plan_name.is_empty() {
             origin.push(format!("plan '{}'", self.target.plan_name));
         }
         origin.extend(failure.status.map(|status| format!("HTTP status {status}")));
-        origin.push(format!("request {}", self.guid()));
+        origin.push(format!("request id {}", self.guid()));
         Ok(format!("{} ({})", failure.text, origin.join(", ")))
     }
 }
@@ -293,6 +320,10 @@ pub trait Handler: Sync {
     /// An [`Error::Internal`], `Unavailable` or `Contention` has it tried again later; every other error ends the operation as
     /// [`Handler::failed`] with its text.
     fn prepare(&self, tx: &mut Tx<'_>, op: &mut Operation) -> Result<Prepared>;
+    /// Where to send it, where that is not what is known of the broker.
+    fn address(&self, _op: &Operation, known: Address) -> Result<Address> {
+        Ok(known)
+    }
     /// The broker works on it (202); the job is POLLING from now on.
     fn accepted(&self, _tx: &mut Tx<'_>, _op: &mut Operation, _body: &Object) -> Result<()> {
         Ok(())
@@ -309,6 +340,10 @@ pub trait Handler: Sync {
     ///
     /// `Err` with a [`Failure`] when the answer breaks the contract: the operation failed then after all.
     fn succeeded(&self, tx: &mut Tx<'_>, op: &mut Operation, body: &Object) -> Result<std::result::Result<Ended, Failure>>;
+    /// True where the call that failed is to be sent once more, at once, as [`Handler::prepare`] says from now on.
+    fn retries(&self, _tx: &mut Tx<'_>, _op: &mut Operation, _failure: &Failure) -> Result<bool> {
+        Ok(false)
+    }
     /// It failed.
     fn failed(&self, tx: &mut Tx<'_>, op: &mut Operation, failure: &Failure) -> Result<Ended>;
     /// The kind of work that removes what may be left over of it.
@@ -409,6 +444,21 @@ pub fn cancel(tx: &mut Tx<'_>, op: &Operation, why: &Error) -> Result<()> {
     jobs::fail(tx, op.guid(), why)
 }
 
+/// Forgets an operation whose aim was reached by other means; its job is done.
+pub fn complete(tx: &mut Tx<'_>, op: &Operation) -> Result<()> {
+    store::delete(tx.conn, op.guid())?;
+    jobs::complete(tx, op.guid(), &[])
+}
+
+/// Lets what follows be done in the name of whoever asked for the operation, with all rights: they were checked when it began.
+fn act_for(tx: &mut Tx<'_>, op: &Operation) {
+    let caller = match &op.user {
+        Some(user) => Caller { guid: user.guid.clone(), name: user.name.clone(), ..Caller::system() },
+        None => Caller::system(),
+    };
+    tx.who = Arc::new(Access::unlimited(caller));
+}
+
 /// What a worker got.
 pub enum Taken {
     /// Nothing: another worker has it, or it is gone, or waits.
@@ -428,6 +478,7 @@ pub fn take(tx: &mut Tx<'_>, guid: &str, owner: &str) -> Result<Taken> {
     row.lease_owner = Some(owner.to_owned());
     row.lease_until = micros(tx.now + LEASE);
     let Some(mut op) = Operation::read(tx, row)? else { return Ok(Taken::Nothing) };
+    act_for(tx, &op);
     let handler = op.kind.handler();
     let request = match op.step {
         Step::Call => match handler.prepare(tx, &mut op) {
@@ -457,10 +508,11 @@ pub fn take(tx: &mut Tx<'_>, guid: &str, owner: &str) -> Result<Taken> {
         fail(tx, &mut op, &Failure::new(FailureKind::Platform, "The service broker is gone."), false)?;
         return Ok(Taken::Ended);
     };
-    let broker = address(tx, broker)?;
+    let broker = handler.address(&op, address(tx, broker)?)?;
     op.save(tx)?;
     let user = op.user.as_ref().map(|user| user.guid.clone());
-    let call = Call { broker, id: op.guid().to_owned(), user, request };
+    let plan = Some(op.target.plan_name.clone()).filter(|name| !name.is_empty());
+    let call = Call { broker, id: op.guid().to_owned(), user, plan, request };
     Ok(Taken::Send(Box::new(op), Box::new(call)))
 }
 
@@ -588,6 +640,7 @@ pub fn settle(tx: &mut Tx<'_>, mut op: Operation, owner: &str, reply: Reply) -> 
         return Ok(false);
     };
     op.row = Row { lease_until: 0, lease_owner: None, ..row };
+    act_for(tx, &op);
     let handler = op.kind.handler();
     let facts = Facts {
         step: op.step,
@@ -634,6 +687,12 @@ pub fn settle(tx: &mut Tx<'_>, mut op: Operation, owner: &str, reply: Reply) -> 
             op.row.next_at = micros(at);
             op.row.deadline_at = micros(at + MAX_POLLING);
             release(tx, &mut op)?;
+            return Ok(false);
+        }
+        Decision::Fail { failure, .. } if op.step == Step::Call && handler.retries(tx, &mut op, &failure)? => {
+            op.row.next_at = tx.micros();
+            release(tx, &mut op)?;
+            tx.hint(Hint::Operations);
             return Ok(false);
         }
         Decision::Fail { failure, mitigate } => fail(tx, &mut op, &failure, mitigate)?,

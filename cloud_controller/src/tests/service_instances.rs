@@ -1,0 +1,742 @@
+//! Service instances against a broker on a real socket.
+
+use super::{
+    World,
+    harness::Answered,
+    marketplace::{Market, drain, named, settle, settle_job, tick, under_way},
+    tenancy::{org, role, space},
+};
+use serde_json::{Value, json};
+use std::time::Duration;
+use testkit::broker::{self, Broker, Script};
+
+async fn an_instance_lives_from_its_creation_to_its_deletion(world: World) {
+    let market = Market::open(&world).await;
+    role(&world, "dev", "space_developer", &market.space).await;
+    let mut body = market.body("mydb", "small");
+    body["parameters"] = json!({ "size": 7 });
+    body["tags"] = json!(["sql"]);
+    body["metadata"] = json!({ "labels": { "env": "prod" }, "annotations": { "example.com/team": "a", "private": "b" } });
+    let answered = world.post("dev", "/v3/service_instances", body).await;
+    // The broker is quick: the job has ended with the first answer.
+    let job = world.job(answered).await;
+    assert_eq!((&job["state"], &job["operation"]), (&json!("COMPLETE"), &json!("service_instance.create")), "{job}");
+    let shown = named(&world, "mydb").await;
+    let guid = shown["guid"].as_str().unwrap();
+    assert_eq!(shown["last_operation"]["type"], "create");
+    assert_eq!(shown["last_operation"]["state"], "succeeded");
+    assert_eq!(shown["dashboard_url"], format!("https://dashboard.test/{guid}"));
+    assert_eq!(shown["tags"], json!(["sql"]));
+    assert_eq!(shown["upgrade_available"], false);
+    let sent = market.broker.seen_with("PUT").pop().unwrap();
+    assert_eq!(sent.body["parameters"], json!({ "size": 7 }));
+    assert_eq!(sent.body["context"]["instance_name"], "mydb");
+    assert_eq!(sent.body["context"]["instance_annotations"], json!({ "example.com/team": "a" }));
+    assert_eq!((&sent.body["service_id"], &sent.body["plan_id"]), (&json!("db-id"), &json!("db-small-id")));
+    assert_eq!(sent.query, "accepts_incomplete=true");
+    assert_eq!(sent.headers["x-broker-api-request-identity"], job["guid"].as_str().unwrap());
+    assert!(sent.headers["x-broker-api-originating-identity"].starts_with("cloudfoundry "));
+
+    let path = format!("/v3/service_instances/{guid}");
+    assert_eq!(world.get("dev", &format!("{path}/parameters")).await.expect(200), json!({ "size": 7 }));
+    assert_eq!(world.get("dev", &format!("{path}/permissions")).await.expect(200), json!({ "manage": true, "read": true }));
+    assert_eq!(world.get("nobody", &format!("{path}/permissions")).await.expect(200), json!({ "manage": false, "read": false }));
+    assert_eq!(world.get("nobody", &path).await.detail(404), "Service instance not found");
+
+    // A name that the broker is not told of changes at once, a plan does not.
+    assert_eq!(world.patch("dev", &path, json!({ "name": "ourdb" })).await.expect(200)["name"], "ourdb");
+    let plan = json!({ "relationships": { "service_plan": { "data": { "guid": market.plans["large"] } } } });
+    let job = settle(&world, world.patch("dev", &path, plan).await).await;
+    assert_eq!(job["state"], "COMPLETE", "{job}");
+    let sent = market.broker.seen_with("PATCH").pop().unwrap();
+    assert_eq!((&sent.body["plan_id"], &sent.body["previous_values"]["plan_id"]), (&json!("db-large-id"), &json!("db-small-id")));
+    let shown = world.get("dev", &path).await.expect(200);
+    assert_eq!(shown["relationships"]["service_plan"]["data"]["guid"], market.plans["large"].as_str());
+
+    let job = settle(&world, world.delete("dev", &path).await).await;
+    assert_eq!(job["state"], "COMPLETE", "{job}");
+    assert!(market.broker.instances().is_empty());
+    assert_eq!(world.get("dev", &path).await.status, 404);
+    let events = world.get("admin", "/v3/audit_events?per_page=500").await.expect(200);
+    let kinds: Vec<&str> = events["resources"].as_array().unwrap().iter().filter_map(|event| event["type"].as_str()).collect();
+    for kind in ["audit.service_instance.create", "audit.service_instance.update", "audit.service_instance.delete"] {
+        assert!(kinds.contains(&kind), "{kind} in {kinds:?}");
+    }
+    let of_create =
+        events["resources"].as_array().unwrap().iter().find(|e| e["type"] == "audit.service_instance.create").unwrap();
+    assert_eq!(of_create["actor"]["name"], "dev");
+    assert_eq!(of_create["data"]["request"]["parameters"], "[PRIVATE DATA HIDDEN]");
+}
+
+async fn a_broker_that_takes_its_time_is_asked_until_it_is_done(world: World) {
+    let market = Market::open(&world).await;
+    market.broker.set_polls(Some(2));
+    let answered = market.ask(&world, "slow").await;
+    let location = answered.headers["Location"].to_str().unwrap().to_owned();
+    assert_eq!(world.get("admin", &location).await.expect(200)["state"], "POLLING");
+    let shown = named(&world, "slow").await;
+    assert_eq!(shown["last_operation"]["state"], "in progress");
+    let path = format!("/v3/service_instances/{}", shown["guid"].as_str().unwrap());
+    // The dashboard is there from the first answer on.
+    assert!(shown["dashboard_url"].is_string());
+    let refused = world.patch("admin", &path, json!({ "name": "other" })).await;
+    assert_eq!(refused.detail(409), "An operation for service instance slow is in progress.");
+    world.patch("admin", &path, json!({ "metadata": { "labels": { "a": "b" } } })).await.expect(200);
+    tick(&world, Duration::from_secs(1)).await;
+    let job = settle_job(&world, &location).await;
+    assert_eq!(job["state"], "COMPLETE", "{job}");
+    let shown = world.get("admin", &path).await.expect(200);
+    assert_eq!(shown["last_operation"]["state"], "succeeded");
+    assert!(shown["dashboard_url"].as_str().unwrap().ends_with("/now"), "fetched after the end");
+    let polls = market.broker.seen_with("last_operation");
+    assert_eq!(polls.len(), 3);
+    assert!(polls.iter().all(|poll| poll.query.contains("operation=making%20it") && poll.query.contains("plan_id=db-small-id")));
+
+    let job = settle(&world, world.delete("admin", &path).await).await;
+    assert_eq!(job["state"], "COMPLETE", "{job}");
+    assert!(market.broker.instances().is_empty());
+}
+
+async fn what_the_broker_says_reaches_the_user_and_leftovers_are_removed(world: World) {
+    let market = Market::open(&world).await;
+    market.broker.script(
+        Script::next("PUT", "/v2/service_instances/").answers(500, json!({ "description": "the disk is full" })).but_does_it(),
+    );
+    let job = settle(&world, market.ask(&world, "broken").await).await;
+    assert_eq!(job["state"], "FAILED");
+    assert_eq!(job["errors"][0]["code"], 10009);
+    assert_eq!(job["errors"][0]["title"], "CF-UnableToPerform");
+    let detail = job["errors"][0]["detail"].as_str().unwrap();
+    assert!(detail.starts_with("provision could not be completed: Service broker error: the disk is full"), "{detail}");
+    for part in ["'the-broker'", "'small'", "500", job["guid"].as_str().unwrap()] {
+        assert!(detail.contains(part), "{part} in {detail}");
+    }
+    let shown = named(&world, "broken").await;
+    assert_eq!(shown["last_operation"]["state"], "failed");
+    let path = format!("/v3/service_instances/{}", shown["guid"].as_str().unwrap());
+    assert_eq!(world.patch("admin", &path, json!({ "name": "other" })).await.status, 404);
+    assert_eq!(world.get("admin", &format!("{path}/parameters")).await.status, 404);
+    drain(&world).await;
+    assert!(market.broker.instances().is_empty(), "what was left over is gone");
+    // The same name can be used again.
+    let again = market.instance(&world, "broken").await;
+    assert_ne!(again, shown["guid"]);
+    assert_eq!(world.get("admin", &path).await.status, 404);
+}
+
+async fn an_orphan_is_deleted_when_its_broker_is_back(world: World) {
+    let market = Market::open(&world).await;
+    market.broker.script(Script::next("PUT", "/v2/service_instances/").closes().but_does_it());
+    market.broker.script(Script::next("DELETE", "/v2/service_instances/").answers(503, json!({})).times(3));
+    let job = settle(&world, market.ask(&world, "lost").await).await;
+    assert_eq!(job["state"], "FAILED");
+    for minutes in [2_u64, 4, 8] {
+        for _ in 0..200 {
+            if market.broker.seen_with("DELETE").len() as u64 > u64::from(minutes.ilog2()) - 1 {
+                break;
+            }
+            tick(&world, Duration::ZERO).await;
+        }
+        assert_eq!(market.broker.instances().len(), 1);
+        tick(&world, Duration::from_secs(minutes * 60)).await;
+    }
+    drain(&world).await;
+    assert!(market.broker.instances().is_empty());
+    assert_eq!(market.broker.seen_with("DELETE").len(), 4);
+}
+
+async fn a_failed_operation_leaves_the_instance_for_somebody_to_look_at(world: World) {
+    let market = Market::open(&world).await;
+    market.broker.set_polls(Some(1));
+    let failed = json!({ "state": "failed", "description": "no quota left at the provider" });
+    market.broker.script(Script::next("GET", "last_operation").answers(200, failed));
+    let job = settle(&world, market.ask(&world, "mydb").await).await;
+    let detail = job["errors"][0]["detail"].as_str().unwrap();
+    assert!(detail.starts_with("create could not be completed: no quota left at the provider"), "{detail}");
+    let shown = named(&world, "mydb").await;
+    assert_eq!(shown["last_operation"]["description"], "no quota left at the provider");
+    assert!(under_way(&world).await.is_empty());
+    assert_eq!(market.broker.instances().len(), 1);
+    // Deleting it is the way out.
+    let path = format!("/v3/service_instances/{}", shown["guid"].as_str().unwrap());
+    let job = settle(&world, world.delete("admin", &path).await).await;
+    assert_eq!(job["state"], "COMPLETE", "{job}");
+    assert!(market.broker.instances().is_empty());
+}
+
+async fn an_operation_that_never_ends_fails_in_its_time(world: World) {
+    let broker = Broker::start().await;
+    let mut catalog = broker::catalog("db");
+    catalog["services"][0]["plans"][0]["maximum_polling_duration"] = 600.into();
+    broker.set_catalog(catalog);
+    let market = Market::with(&world, broker).await;
+    market.broker.set_polls(Some(usize::MAX));
+    let job = settle(&world, market.ask(&world, "endless").await).await;
+    assert_eq!(job["errors"][0]["code"], 290006, "{job}");
+    let shown = named(&world, "endless").await;
+    let why = "Service Broker failed to provision within the required time.";
+    assert_eq!((&shown["last_operation"]["state"], &shown["last_operation"]["description"]), (&json!("failed"), &json!(why)));
+    market.broker.set_polls(None);
+    drain(&world).await;
+    assert!(market.broker.instances().is_empty());
+}
+
+async fn retry_after_is_obeyed(world: World) {
+    let market = Market::open(&world).await;
+    market.broker.set_polls(Some(1));
+    let body = json!({ "state": "in progress" }).to_string();
+    market.broker.script(Script::next("GET", "last_operation").says(200, &[("Retry-After", "300")], body.as_bytes()));
+    let answered = market.ask(&world, "mydb").await;
+    tick(&world, Duration::from_secs(1)).await;
+    let polls = || market.broker.seen_with("last_operation").len();
+    for _ in 0..100 {
+        if polls() > 0 {
+            break;
+        }
+        tick(&world, Duration::ZERO).await;
+    }
+    for _ in 0..10 {
+        tick(&world, Duration::from_secs(20)).await;
+    }
+    assert_eq!(polls(), 1);
+    tick(&world, Duration::from_secs(101)).await;
+    assert_eq!(settle(&world, answered).await["state"], "COMPLETE");
+}
+
+async fn parameters_that_break_the_plans_schema_never_reach_the_broker(world: World) {
+    let broker = Broker::start().await;
+    let mut catalog = broker::catalog("db");
+    let schema = json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": { "size": { "type": "integer", "maximum": 10 } },
+    });
+    let of_plan = json!({ "service_instance": { "create": { "parameters": schema }, "update": { "parameters": schema } } });
+    catalog["services"][0]["plans"][0]["schemas"] = of_plan;
+    broker.set_catalog(catalog);
+    let market = Market::with(&world, broker).await;
+    let mut body = market.body("mydb", "small");
+    body["parameters"] = json!({ "size": 70_707, "colour": "red" });
+    let detail = world.post("admin", "/v3/service_instances", body.clone()).await.detail(422);
+    assert!(detail.starts_with("The parameters do not match the schema of plan 'small' of service offering 'db': "), "{detail}");
+    assert!(detail.contains("/size") && detail.contains("10") && !detail.contains("70707"), "{detail}");
+    assert!(market.broker.seen().is_empty());
+    body["parameters"] = json!({ "size": 7 });
+    let job = settle(&world, world.post("admin", "/v3/service_instances", body).await).await;
+    assert_eq!(job["state"], "COMPLETE", "{job}");
+    let path = format!("/v3/service_instances/{}", named(&world, "mydb").await["guid"].as_str().unwrap());
+    assert!(world.patch("admin", &path, json!({ "parameters": { "size": "x" } })).await.detail(422).contains("/size"));
+}
+
+async fn quotas_and_flags_bound_instances(world: World) {
+    let market = Market::open(&world).await;
+    role(&world, "dev", "space_developer", &market.space).await;
+    let quota = json!({
+        "name": "tight",
+        "services": { "total_service_instances": 1, "paid_services_allowed": false },
+        "relationships": { "organizations": { "data": [{ "guid": market.org }] } },
+    });
+    world.post("admin", "/v3/organization_quotas", quota).await.expect(201);
+    let paid = world.post("dev", "/v3/service_instances", market.body("large", "large")).await;
+    let text = "The service instance cannot be created because paid service plans are not allowed.";
+    assert_eq!(paid.detail(422), text);
+    let one = market.instance(&world, "one").await;
+    let two = world.post("dev", "/v3/service_instances", market.body("two", "small")).await;
+    assert_eq!(two.detail(422), "You have exceeded your organization's services limit.");
+    let move_up = json!({ "relationships": { "service_plan": { "data": { "guid": market.plans["large"] } } } });
+    assert_eq!(world.patch("dev", &format!("/v3/service_instances/{one}"), move_up).await.detail(422), text);
+    world.patch("admin", "/v3/feature_flags/service_instance_creation", json!({ "enabled": false })).await.expect(200);
+    let off = world.post("dev", "/v3/service_instances", market.body("three", "small")).await;
+    assert_eq!(off.detail(403), "Feature Disabled: service_instance_creation");
+}
+
+async fn plans_that_may_not_be_used_here_are_refused_in_the_contracts_words(world: World) {
+    let market = Market::open(&world).await;
+    role(&world, "dev", "space_developer", &market.space).await;
+    let create = async |user: &str| world.post(user, "/v3/service_instances", market.body("mydb", "small")).await;
+    let path = format!("/v3/service_plans/{}/visibility", market.plans["small"]);
+    world.patch("admin", &path, json!({ "type": "admin" })).await.expect(200);
+    let unusable = "Invalid service plan. Ensure that the service plan exists, is available, and you have access to it.";
+    assert_eq!(create("dev").await.detail(422), unusable);
+    let detail = create("admin").await.detail(422);
+    assert!(detail.starts_with("Invalid service plan. This could be due to a space-scoped broker"), "{detail}");
+    assert_eq!(create("nobody").await.detail(422), "Invalid space. Ensure that the space exists and you have access to it.");
+    let mut body = market.body("mydb", "small");
+    body["type"] = "other".into();
+    assert_eq!(
+        world.post("dev", "/v3/service_instances", body).await.detail(422),
+        "Type must be one of 'managed', 'user-provided'"
+    );
+}
+
+async fn versions_of_plans_are_reached_by_upgrades(world: World) {
+    let broker = Broker::start().await;
+    let mut catalog = broker::catalog("db");
+    catalog["services"][0]["plans"][0]["maintenance_info"] = json!({ "version": "1.0.0" });
+    broker.set_catalog(catalog.clone());
+    let market = Market::with(&world, broker).await;
+    let guid = market.instance(&world, "mydb").await;
+    assert_eq!(market.broker.instance(&guid).unwrap()["maintenance_info"], json!({ "version": "1.0.0" }));
+    catalog["services"][0]["plans"][0]["maintenance_info"] = json!({ "version": "2.0.0", "description": "faster" });
+    market.broker.set_catalog(catalog);
+    let brokers = world.get("admin", "/v3/service_brokers").await.expect(200);
+    let path = format!("/v3/service_brokers/{}", brokers["resources"][0]["guid"].as_str().unwrap());
+    let credentials = json!({ "type": "basic", "credentials": { "username": "cloud", "password": "secret" } });
+    settle(&world, world.patch("admin", &path, json!({ "authentication": credentials })).await).await;
+    let path = format!("/v3/service_instances/{guid}");
+    assert_eq!(world.get("admin", &path).await.expect(200)["upgrade_available"], true);
+    let to = |version: &str| json!({ "maintenance_info": { "version": version } });
+    assert!(
+        world.patch("admin", &path, to("3.0.0")).await.detail(422).starts_with("maintenance_info.version requested is invalid.")
+    );
+    let job = settle(&world, world.patch("admin", &path, to("2.0.0")).await).await;
+    assert_eq!(job["state"], "COMPLETE", "{job}");
+    let shown = world.get("admin", &path).await.expect(200);
+    assert_eq!(shown["upgrade_available"], false);
+    assert_eq!(shown["maintenance_info"], json!({ "version": "2.0.0", "description": "faster" }));
+}
+
+async fn an_instance_that_does_not_work_any_more_is_noted(world: World) {
+    let market = Market::open(&world).await;
+    let guid = market.instance(&world, "mydb").await;
+    let broken = json!({ "description": "half of it moved", "instance_usable": false });
+    market.broker.script(Script::next("PATCH", &guid).answers(400, broken));
+    let path = format!("/v3/service_instances/{guid}");
+    let job = settle(&world, world.patch("admin", &path, json!({ "parameters": {} })).await).await;
+    assert!(job["errors"][0]["detail"].as_str().unwrap().contains("half of it moved"), "{job}");
+    assert_eq!(market.ask_key(&world, &guid, "k").await.status, 422);
+    settle(&world, world.patch("admin", &path, json!({ "parameters": {} })).await).await;
+    let job = settle(&world, market.ask_key(&world, &guid, "k").await).await;
+    assert_eq!(job["state"], "COMPLETE", "{job}");
+}
+
+async fn user_provided_instances_are_kept_here_only(world: World) {
+    let market = Market::open(&world).await;
+    role(&world, "dev", "space_developer", &market.space).await;
+    role(&world, "auditor", "space_auditor", &market.space).await;
+    let body = json!({
+        "type": "user-provided",
+        "name": "ours",
+        "credentials": { "password": "s3cret" },
+        "syslog_drain_url": "syslog://logs.test:514",
+        "relationships": { "space": { "data": { "guid": market.space } } },
+    });
+    let mut wrong = body.clone();
+    wrong["route_service_url"] = "http://insecure.test".into();
+    let refused = world.post("dev", "/v3/service_instances", wrong).await;
+    assert_eq!(refused.detail(422), "Route service url must be https");
+    let shown = world.post("dev", "/v3/service_instances", body.clone()).await.expect(201);
+    assert_eq!(shown["last_operation"]["state"], "succeeded");
+    assert!(!shown.to_string().contains("s3cret"));
+    let again = world.post("dev", "/v3/service_instances", body).await;
+    assert_eq!(again.detail(422), "The service instance name is taken: ours.");
+    let path = format!("/v3/service_instances/{}", shown["guid"].as_str().unwrap());
+    assert_eq!(world.get("dev", &format!("{path}/credentials")).await.expect(200), json!({ "password": "s3cret" }));
+    assert_eq!(world.get("auditor", &format!("{path}/credentials")).await.status, 403);
+    let text = "This service does not support fetching service instance parameters.";
+    assert_eq!(world.get("dev", &format!("{path}/parameters")).await.detail(400), text);
+    let changed = world.patch("dev", &path, json!({ "credentials": { "password": "new" }, "tags": ["a"] })).await.expect(200);
+    assert_eq!(changed["last_operation"]["type"], "update");
+    assert_eq!(world.get("dev", &format!("{path}/credentials")).await.expect(200), json!({ "password": "new" }));
+    assert_eq!(world.delete("auditor", &path).await.status, 403);
+    assert_eq!(world.delete("dev", &path).await.status, 204);
+    assert_eq!(world.get("dev", &path).await.status, 404);
+    assert!(market.broker.seen().is_empty());
+}
+
+async fn an_instance_can_be_shared_and_taken_back(world: World) {
+    let market = Market::open(&world).await;
+    role(&world, "dev", "space_developer", &market.space).await;
+    let other = space(&world, &market.org, "other").await;
+    role(&world, "reader", "space_auditor", &other).await;
+    let guid = market.instance(&world, "mydb").await;
+    let path = format!("/v3/service_instances/{guid}/relationships/shared_spaces");
+    let to = |space: &str| json!({ "data": [{ "guid": space }] });
+    assert_eq!(world.post("dev", &path, to(&other)).await.detail(403), "Feature Disabled: service_instance_sharing");
+    world.patch("admin", "/v3/feature_flags/service_instance_sharing", json!({ "enabled": true })).await.expect(200);
+    let text = format!(
+        "Unable to share service instance mydb with spaces ['{other}']. Ensure the spaces exist and that you have access to them."
+    );
+    assert_eq!(world.post("dev", &path, to(&other)).await.detail(422), text);
+    role(&world, "dev", "space_developer", &other).await;
+    assert_eq!(world.get("reader", &format!("/v3/service_instances/{guid}")).await.status, 404);
+    let shared = world.post("dev", &path, to(&other)).await.expect(200);
+    assert_eq!(shared["data"], json!([{ "guid": other }]));
+    world.get("reader", &format!("/v3/service_instances/{guid}")).await.expect(200);
+    assert_eq!(world.get("reader", &format!("/v3/service_instances/{guid}/parameters")).await.status, 403);
+    let listed = world.get("reader", &format!("/v3/service_instances?space_guids={other}")).await.expect(200);
+    assert_eq!(listed["pagination"]["total_results"], 1);
+    let fields = "?fields%5Bspace%5D=guid,name,relationships.organization&fields%5Bspace.organization%5D=guid,name";
+    let shown = world.get("dev", &format!("{path}{fields}")).await.expect(200);
+    assert_eq!(shown["included"]["spaces"][0]["name"], "other");
+    assert_eq!(shown["included"]["organizations"][0]["name"], "acme");
+    let usage = world.get("dev", &format!("{path}/usage_summary")).await.expect(200);
+    assert_eq!(usage["usage_summary"], json!([{ "space": { "guid": other }, "bound_app_count": 0 }]));
+    let renamed = world.patch("dev", &format!("/v3/service_instances/{guid}"), json!({ "name": "new" })).await;
+    assert_eq!(renamed.detail(422), "Service instances that have been shared cannot be renamed");
+    assert_eq!(world.delete("dev", &format!("{path}/{other}")).await.status, 204);
+    assert_eq!(world.get("reader", &format!("/v3/service_instances/{guid}")).await.status, 404);
+}
+
+async fn a_list_shows_what_is_asked_for_in_a_fixed_number_of_statements(world: World) {
+    let market = Market::open(&world).await;
+    let fields = "fields%5Bservice_plan%5D=guid,name,relationships.service_offering\
+                  &fields%5Bservice_plan.service_offering%5D=guid,name,relationships.service_broker\
+                  &fields%5Bservice_plan.service_offering.service_broker%5D=guid,name";
+    let path = format!("/v3/service_instances?order_by=name&space_guids={}&{fields}", market.space);
+    market.instance(&world, "b").await;
+    let count = async || {
+        let before = world.api.store.queries();
+        let listed = world.get("admin", &path).await.expect(200);
+        (world.api.store.queries() - before, listed)
+    };
+    let (one, _) = count().await;
+    for name in ["a", "d", "c"] {
+        market.instance(&world, name).await;
+    }
+    let (four, listed) = count().await;
+    assert_eq!(one, four);
+    let names: Vec<&str> = listed["resources"].as_array().unwrap().iter().map(|i| i["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["a", "b", "c", "d"]);
+    assert_eq!(listed["included"]["service_plans"][0]["name"], "small");
+    assert_eq!(listed["included"]["service_offerings"][0]["name"], "db");
+    assert_eq!(listed["included"]["service_brokers"][0]["name"], "the-broker");
+    let none = world.get("admin", "/v3/service_instances?type=user-provided").await.expect(200);
+    assert_eq!(none["pagination"]["total_results"], 0);
+    let large = world.get("admin", "/v3/service_instances?service_plan_names=large").await.expect(200);
+    assert_eq!(large["pagination"]["total_results"], 0);
+}
+
+async fn deleting_an_instance_deletes_its_bindings_first(world: World) {
+    let market = Market::open(&world).await;
+    let guid = market.instance(&world, "mydb").await;
+    for name in ["one", "two"] {
+        let job = settle(&world, market.ask_key(&world, &guid, name).await).await;
+        assert_eq!(job["state"], "COMPLETE", "{job}");
+    }
+    let path = format!("/v3/service_instances/{guid}");
+    market.broker.script(Script::next("DELETE", "service_bindings").answers(500, json!({ "description": "not now" })));
+    let job = settle(&world, world.delete("admin", &path).await).await;
+    assert_eq!(job["errors"][0]["code"], 60027, "{job}");
+    assert!(job["errors"][0]["detail"].as_str().unwrap().contains("not now"), "{job}");
+    assert_eq!(world.get("admin", &path).await.expect(200)["last_operation"]["state"], "failed");
+    assert_eq!(market.broker.bindings().len(), 1);
+    let job = settle(&world, world.delete("admin", &path).await).await;
+    assert_eq!(job["state"], "COMPLETE", "{job}");
+    assert!(market.broker.instances().is_empty() && market.broker.bindings().is_empty());
+    let deletes: Vec<String> = market.broker.seen_with("DELETE").iter().map(|seen| seen.path.clone()).collect();
+    assert!(deletes.last().unwrap().ends_with(&guid), "{deletes:?}");
+}
+
+async fn a_creation_can_be_cancelled_if_the_broker_agrees(world: World) {
+    let market = Market::open(&world).await;
+    market.broker.set_polls(Some(1_000));
+    let create = market.ask(&world, "mydb").await;
+    let create = create.headers["Location"].to_str().unwrap().to_owned();
+    let path = format!("/v3/service_instances/{}", named(&world, "mydb").await["guid"].as_str().unwrap());
+    let no = json!({ "error": "ConcurrencyError", "description": "not while it is made" });
+    market.broker.script(Script::next("DELETE", "/v2/service_instances/").answers(422, no));
+    let job = settle(&world, world.delete("admin", &path).await).await;
+    assert_eq!(job["errors"][0]["code"], 60016, "{job}");
+    let shown = world.get("admin", &path).await.expect(200);
+    assert_eq!((&shown["last_operation"]["type"], &shown["last_operation"]["state"]), (&json!("create"), &json!("in progress")));
+    assert_eq!(world.get("admin", &create).await.expect(200)["state"], "POLLING");
+    market.broker.set_polls(Some(1));
+    let job = settle(&world, world.delete("admin", &path).await).await;
+    assert_eq!(job["state"], "COMPLETE", "{job}");
+    assert_eq!(settle_job(&world, &create).await["state"], "FAILED");
+    assert!(market.broker.instances().is_empty());
+    assert!(under_way(&world).await.is_empty());
+}
+
+async fn a_space_whose_broker_is_down_stays_usable_and_purging_gets_out(world: World) {
+    let market = Market::open(&world).await;
+    let guid = market.instance(&world, "stuck").await;
+    market.broker.script(Script::next("DELETE", "/v2/").answers(503, json!({ "description": "down for repair" })).always());
+    let space = format!("/v3/spaces/{}", market.space);
+    let job = settle(&world, world.delete("admin", &space).await).await;
+    assert_eq!((&job["state"], &job["errors"][0]["code"]), (&json!("FAILED"), &json!(290008)), "{job}");
+    let detail = job["errors"][0]["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("Deletion of space dev failed because one or more resources within could not be deleted."),
+        "{detail}"
+    );
+    assert!(detail.contains("stuck") && detail.contains("down for repair"), "{detail}");
+    world.get("admin", &space).await.expect(200);
+    let organization = format!("/v3/organizations/{}", market.org);
+    let job = settle(&world, world.delete("admin", &organization).await).await;
+    assert_eq!(job["errors"][0]["code"], 290010, "{job}");
+    assert!(job["errors"][0]["detail"].as_str().unwrap().contains("down for repair"), "{job}");
+    let body = json!({ "name": "app", "relationships": { "space": { "data": { "guid": market.space } } } });
+    world.post("admin", "/v3/apps", body).await.expect(201);
+    assert_eq!(world.delete("admin", &format!("/v3/service_instances/{guid}?purge=true")).await.status, 204);
+    assert_eq!(settle(&world, world.delete("admin", &organization).await).await["state"], "COMPLETE");
+    assert_eq!(world.get("admin", &space).await.status, 404);
+}
+
+async fn deleting_an_organization_deletes_its_services_first(world: World) {
+    let market = Market::open(&world).await;
+    market.broker.set_polls(Some(1));
+    let guid = market.instance(&world, "mydb").await;
+    settle(&world, market.ask_key(&world, &guid, "key").await).await;
+    let body = json!({
+        "type": "user-provided", "name": "ours", "relationships": { "space": { "data": { "guid": market.space } } },
+    });
+    world.post("admin", "/v3/service_instances", body).await.expect(201);
+    let job = settle(&world, world.delete("admin", &format!("/v3/organizations/{}", market.org)).await).await;
+    assert_eq!(job["state"], "COMPLETE", "{job}");
+    assert!(market.broker.instances().is_empty() && market.broker.bindings().is_empty());
+    assert_eq!(world.get("admin", "/v3/service_instances").await.expect(200)["pagination"]["total_results"], 0);
+    assert!(under_way(&world).await.is_empty());
+}
+
+async fn a_broker_that_hangs_stalls_nobody_else(world: World) {
+    let market = Market::open(&world).await;
+    market.broker.script(Script::next("PUT", "/v2/service_instances/").hangs().always());
+    let mut slow = vec![];
+    for number in 0..12 {
+        slow.push(market.body(&format!("slow{number}"), "small"));
+    }
+    let asked = slow.iter().map(|body| world.post("admin", "/v3/service_instances", body.clone()));
+    let other = Broker::start().await;
+    other.set_catalog(broker::catalog("quick"));
+    let body = json!({
+        "name": "other",
+        "url": other.url,
+        "authentication": { "type": "basic", "credentials": { "username": "a", "password": "b" } },
+    });
+    let register = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let began = std::time::Instant::now();
+        let answered = world.post("admin", "/v3/service_brokers", body).await;
+        (world.job(answered).await, began.elapsed())
+    };
+    let (_, (job, took)) = tokio::join!(futures::future::join_all(asked), register);
+    assert_eq!(job["state"], "COMPLETE", "{job}");
+    assert!(took < Duration::from_millis(1500), "{took:?}");
+}
+
+async fn bad_answers_fail_the_creation_and_nothing_else(world: World) {
+    let market = Market::open(&world).await;
+    let cases = [
+        ("invalid JSON", Script::next("PUT", "/v2/").says(201, &[], b"{")),
+        ("an array", Script::next("PUT", "/v2/").answers(201, json!([]))),
+        ("a wrong type", Script::next("PUT", "/v2/").answers(201, json!({ "dashboard_url": 5 }))),
+        ("a redirect", Script::next("PUT", "/v2/").says(302, &[("Location", "http://127.0.0.1:1/")], b"")),
+        ("much", Script::next("PUT", "/v2/").says(201, &[], &vec![b' '; 10 << 20])),
+        ("gone", Script::next("PUT", "/v2/").answers(410, json!({}))),
+        ("unprocessable", Script::next("PUT", "/v2/").answers(422, json!({ "error": "Whatever", "description": "why not" }))),
+        ("conflict", Script::next("PUT", "/v2/").answers(409, json!({}))),
+        ("closed", Script::next("PUT", "/v2/").closes()),
+        ("hangs", Script::next("PUT", "/v2/").hangs()),
+        ("unauthorized", Script::next("PUT", "/v2/").answers(401, json!({ "description": "secret reason" }))),
+    ];
+    for (name, script) in cases {
+        market.broker.script(script);
+        let job = settle(&world, market.ask(&world, "mydb").await).await;
+        assert_eq!(job["state"], "FAILED", "{name}: {job}");
+        let detail = job["errors"][0]["detail"].as_str().unwrap();
+        assert!(detail.starts_with("provision could not be completed: "), "{name}: {detail}");
+        assert!(!detail.contains("secret reason"), "{name}: {detail}");
+        drain(&world).await;
+        assert!(market.broker.instances().is_empty(), "{name}");
+    }
+    // Nothing of it stands in the way.
+    market.instance(&world, "mydb").await;
+    // Last operations that lie are asked again.
+    market.broker.set_polls(Some(1));
+    for status in [404, 410, 500] {
+        market.broker.script(Script::next("GET", "last_operation").answers(status, json!({})));
+    }
+    market.broker.script(Script::next("GET", "last_operation").answers(200, json!({ "state": "almost" })));
+    market.broker.script(Script::next("GET", "last_operation").says(200, &[], b"nonsense"));
+    market.broker.script(Script::next("GET", "last_operation").closes());
+    market.instance(&world, "patient").await;
+}
+
+/// Where the world stops: what the broker does with the request at which it stops, and which request that is.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    /// The request is lost.
+    Lost,
+    /// The request is carried out, its answer is lost.
+    Unheard,
+}
+
+/// One thing that is asked for, with the requests to the broker on its way.
+struct Case {
+    name: &'static str,
+    steps: &'static [(&'static str, &'static str)],
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "provision",
+        steps: &[("PUT", "/v2/service_instances/"), ("GET", "last_operation"), ("GET", "/v2/service_instances/")],
+    },
+    Case { name: "bind", steps: &[("PUT", "service_bindings"), ("GET", "last_operation"), ("GET", "/service_bindings/")] },
+    Case { name: "update", steps: &[("PATCH", "/v2/service_instances/"), ("GET", "last_operation")] },
+    Case { name: "unbind", steps: &[("DELETE", "service_bindings"), ("GET", "last_operation")] },
+    Case {
+        name: "delete",
+        steps: &[("DELETE", "service_bindings"), ("DELETE", "/v2/service_instances/"), ("GET", "last_operation")],
+    },
+];
+
+/// What there is before something is asked for: the instance, and its key.
+async fn prepared(world: &World, market: &Market, case: &str) -> (String, String) {
+    market.broker.set_polls(None);
+    let (mut instance, mut key) = (String::new(), String::new());
+    if case != "provision" {
+        instance = market.instance(world, "mydb").await;
+    }
+    if matches!(case, "unbind" | "delete") {
+        let job = settle(world, market.ask_key(world, &instance, "key").await).await;
+        assert_eq!(job["state"], "COMPLETE", "{job}");
+        let list = world.get("admin", "/v3/service_credential_bindings").await.expect(200);
+        key = list["resources"][0]["guid"].as_str().unwrap().to_owned();
+    }
+    (instance, key)
+}
+
+async fn ask(world: &World, market: &Market, case: &str, instance: &str, key: &str) -> Answered {
+    let path = format!("/v3/service_instances/{instance}");
+    match case {
+        "provision" => market.ask(world, "mydb").await,
+        "bind" => market.ask_key(world, instance, "key").await,
+        "update" => world.patch("admin", &path, json!({ "parameters": { "size": 9 } })).await,
+        "unbind" => world.delete("admin", &format!("/v3/service_credential_bindings/{key}")).await,
+        _ => world.delete("admin", &path).await,
+    }
+}
+
+/// What must be in the end, whatever happened on the way.
+async fn check(world: &World, market: &Market, case: &str, told: &str) {
+    let instance = named(world, "mydb").await;
+    let known: Vec<String> = instance["guid"].as_str().map(str::to_owned).into_iter().collect();
+    assert_eq!(market.broker.instances(), known, "{told}");
+    let list = world.get("admin", "/v3/service_credential_bindings").await.expect(200);
+    let keys: Vec<String> =
+        list["resources"].as_array().unwrap().iter().map(|key| key["guid"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(market.broker.bindings(), keys, "{told}");
+    assert_eq!(known.len(), usize::from(case != "delete"), "{told}");
+    assert_eq!(keys.len(), usize::from(case == "bind"), "{told}");
+    if case != "delete" {
+        assert_eq!(instance["last_operation"]["state"], "succeeded", "{told}: {instance}");
+    }
+    match case {
+        "update" => {
+            let kept = market.broker.instance(&known[0]).unwrap();
+            assert_eq!(kept["parameters"], json!({ "size": 9 }), "{told}");
+        }
+        "bind" => {
+            let path = format!("/v3/service_credential_bindings/{}/details", keys[0]);
+            let details = world.get("admin", &path).await.expect(200);
+            assert_eq!(details["credentials"]["password"], keys[0].as_str(), "{told}");
+        }
+        _ => {}
+    }
+    assert!(under_way(world).await.is_empty(), "{told}");
+}
+
+async fn a_controller_killed_at_any_step_goes_on_where_it_was(mut world: World) {
+    let market = Market::open(&world).await;
+    for case in CASES {
+        for polls in [None, Some(2)] {
+            for (number, (method, part)) in case.steps.iter().enumerate() {
+                if polls.is_none() && *method == "GET" {
+                    continue;
+                }
+                for stop in [Stop::Lost, Stop::Unheard] {
+                    let told = format!("{} {polls:?}, step {number}, {stop:?}", case.name);
+                    let (instance, key) = prepared(&world, &market, case.name).await;
+                    market.broker.set_polls(polls);
+                    market.broker.script(match stop {
+                        Stop::Lost => Script::next(method, part).hangs(),
+                        Stop::Unheard => Script::next(method, part).holds(),
+                    });
+                    market.broker.forget_seen();
+                    let answered = ask(&world, &market, case.name, &instance, &key).await;
+                    assert_eq!(answered.status, 202, "{told}: {}", answered.body);
+                    let location = answered.headers["Location"].to_str().unwrap().to_owned();
+                    let reached = async {
+                        while market.broker.waiting() == 0 {
+                            tick(&world, Duration::from_secs(1)).await;
+                        }
+                    };
+                    tokio::time::timeout(Duration::from_secs(20), reached).await.expect(&told);
+                    world.kill().await;
+                    market.broker.release();
+                    // Where the database is shared, the lease of the one that was killed must end.
+                    tick(&world, Duration::from_secs(60)).await;
+                    let job = settle_job(&world, &location).await;
+                    assert_eq!(job["state"], "COMPLETE", "{told}: {job}");
+                    drain(&world).await;
+                    check(&world, &market, case.name, &told).await;
+                    // Every repeat went out under the same id.
+                    let ids: std::collections::BTreeSet<String> = market
+                        .broker
+                        .seen_with(method)
+                        .iter()
+                        .filter(|seen| seen.line().contains(part) && *method != "GET")
+                        .map(|seen| seen.headers["x-broker-api-request-identity"].clone())
+                        .collect();
+                    assert!(ids.len() <= 1 || *method == "DELETE" && *part == "/v2/service_instances/", "{told}: {ids:?}");
+                    clear(&world, &market).await;
+                }
+            }
+        }
+    }
+}
+
+/// Deletes everything.
+async fn clear(world: &World, market: &Market) {
+    market.broker.clear_scripts();
+    market.broker.set_polls(None);
+    if let Some(guid) = named(world, "mydb").await["guid"].as_str() {
+        let job = settle(world, world.delete("admin", &format!("/v3/service_instances/{guid}")).await).await;
+        assert_eq!(job["state"], "COMPLETE", "{job}");
+    }
+    assert!(market.broker.instances().is_empty() && market.broker.bindings().is_empty());
+}
+
+async fn instances_of_one_name_meet_in_one_space_only(world: World) {
+    let market = Market::open(&world).await;
+    market.instance(&world, "mydb").await;
+    let other = org(&world, "other").await;
+    let space = space(&world, &other, "dev").await;
+    let mut body: Value = market.body("MYDB", "small");
+    assert_eq!(
+        world.post("admin", "/v3/service_instances", body.clone()).await.detail(422),
+        "The service instance name is taken: MYDB."
+    );
+    body["relationships"]["space"]["data"]["guid"] = space.into();
+    assert_eq!(settle(&world, world.post("admin", "/v3/service_instances", body).await).await["state"], "COMPLETE");
+}
+
+super::scenarios! {
+    an_instance_lives_from_its_creation_to_its_deletion,
+    a_broker_that_takes_its_time_is_asked_until_it_is_done,
+    what_the_broker_says_reaches_the_user_and_leftovers_are_removed,
+    an_orphan_is_deleted_when_its_broker_is_back,
+    a_failed_operation_leaves_the_instance_for_somebody_to_look_at,
+    an_operation_that_never_ends_fails_in_its_time,
+    retry_after_is_obeyed,
+    parameters_that_break_the_plans_schema_never_reach_the_broker,
+    quotas_and_flags_bound_instances,
+    plans_that_may_not_be_used_here_are_refused_in_the_contracts_words,
+    versions_of_plans_are_reached_by_upgrades,
+    an_instance_that_does_not_work_any_more_is_noted,
+    user_provided_instances_are_kept_here_only,
+    an_instance_can_be_shared_and_taken_back,
+    a_list_shows_what_is_asked_for_in_a_fixed_number_of_statements,
+    deleting_an_instance_deletes_its_bindings_first,
+    a_creation_can_be_cancelled_if_the_broker_agrees,
+    a_space_whose_broker_is_down_stays_usable_and_purging_gets_out,
+    deleting_an_organization_deletes_its_services_first,
+    a_broker_that_hangs_stalls_nobody_else,
+    bad_answers_fail_the_creation_and_nothing_else,
+    a_controller_killed_at_any_step_goes_on_where_it_was,
+    instances_of_one_name_meet_in_one_space_only,
+}
