@@ -266,6 +266,34 @@ async fn routes_follow_a_hint() {
 }
 
 #[tokio::test]
+async fn ways_to_services_and_their_files_come_with_the_container_and_follow_a_hint() {
+    let world = World::new().await;
+    let (_listener, mut launch) = app().await;
+    let open = |port: u16| serde_json::json!({"address": "10.20.0.5", "first_port": port, "last_port": port, "protocol": "tcp"});
+    launch.egress = serde_json::from_value(serde_json::json!([open(5432)])).unwrap();
+    launch.binding_files.insert("db/password".into(), "hunter2".into());
+    world.serves_launch(&launch).await;
+    let running = world.start_dea().await;
+    world.ask(running.dea.id, "start", &start(4, 0)).await;
+    world.owner(InstanceState::Running).await;
+    let handle = world.warden.containers()[0].clone();
+    let spec = world.warden.spec(&handle).unwrap();
+    assert_eq!(spec.egress, [warden_client::Endpoint::tcp([10, 20, 0, 5].into(), 5432)]);
+    assert_eq!(spec.files[0].path.to_str(), Some("/etc/cf-service-bindings/db/password"));
+    assert!(!format!("{:?}", spec.labels).contains("hunter2"));
+    assert_eq!(world.journal.count("egress"), 0, "it was created so");
+    let version = launch.version.to_string();
+    let answer = serde_json::json!({"routes": {version.clone(): launch.routes}, "egress": {version: [open(6379)]}});
+    world.controller.reset().await;
+    world.serves("POST", "/internal/v1/routes", ResponseTemplate::new(200).set_body_json(answer)).await;
+    world.bus.publish(&RoutesUpdated { app: id(1) }).await.unwrap();
+    let now = async || world.warden.egress(&handle).filter(|open| open.iter().any(|open| open.ports.first == 6379));
+    let open = eventually("opened", now).await;
+    assert_eq!(open.len(), 1, "what was open before is closed");
+    running.end().await;
+}
+
+#[tokio::test]
 async fn usage_reaches_heartbeats_and_the_log_agent() {
     let world = World::new().await;
     let (_listener, launch) = app().await;

@@ -8,6 +8,7 @@ use crate::{
         env_groups,
         environment::{self, Vars},
         flags, running,
+        services::{files::Delivery, vcap},
     },
     store::apps::App,
 };
@@ -42,9 +43,11 @@ async fn env(api: Data<Api>, caller: Caller, guid: Path<String>) -> Answer {
         let (app, scope) = readable_env(tx, &guid)?;
         event(tx, "audit.app.environment.show", &app, &scope, json!({}))?;
         let about = running::about(tx, &policy, &scope, &app)?;
-        let services = match tx.who.reads_secrets(&scope.space.guid) {
-            true => json!({ "VCAP_SERVICES": environment::vcap_services() }),
-            false => json!({ "redacted_message": "[PRIVATE DATA HIDDEN]" }),
+        let bound = vcap::of_app(tx, &app.guid)?;
+        let services = match (tx.who.reads_secrets(&scope.space.guid), Delivery::of(&app)) {
+            (true, Delivery::Environment) => json!({ "VCAP_SERVICES": vcap::services(&bound) }),
+            (true, delivery) => json!(delivery.variables(&bound)),
+            (false, _) => json!({ "redacted_message": "[PRIVATE DATA HIDDEN]" }),
         };
         Ok(json!({
             "staging_env_json": env_groups::find(tx, "staging")?.vars,

@@ -207,11 +207,7 @@ async fn update(api: Data<Api>, caller: Caller, guid: Path<String>, bytes: Bytes
 
 #[delete("/v3/apps/{guid}")]
 async fn remove(api: Data<Api>, caller: Caller, guid: Path<String>) -> Answer {
-    let work = move |tx: &mut Tx<'_>| {
-        let app = apps::delete(tx, &guid)?;
-        jobs::done(tx, "app.delete", Some(("apps", &app.guid)))
-    };
-    let job = api.write(&caller, work).await?;
+    let job = api.write_and_wait(&caller, move |tx| apps::delete(tx, &guid)).await?;
     api.sweep_blobs();
     accepted(&api, &job)
 }

@@ -1,18 +1,21 @@
 //! What `include` adds to a document: full objects, each once, in order of creation.
 
 use crate::{
-    api::{Api, domains, organizations, spaces, users},
+    api::{Api, apps, domains, organizations, page, routes, spaces, time, users},
     domain::{Result, Tx},
     store::{
         self,
+        apps::App,
         domains::Domain,
         metadata::{Described, describe},
         orgs::Org,
+        routes::RouteRow,
+        service_instances::Instance,
         spaces::Space,
         users::User,
     },
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Objects to include, by kind; a kind that was not asked for is absent.
 #[derive(Default)]
@@ -21,6 +24,9 @@ pub struct Included {
     orgs: Option<Vec<Described<Org>>>,
     users: Option<Vec<Described<User>>>,
     domains: Option<Vec<Described<Domain>>>,
+    apps: Option<Vec<Described<App>>>,
+    routes: Option<Vec<routes::View>>,
+    service_instances: Option<Vec<Described<Instance>>>,
 }
 
 impl Included {
@@ -56,6 +62,24 @@ impl Included {
         self.domains = Some(describe(tx.conn, store::domains::KIND, rows, |domain| &domain.guid)?);
         Ok(())
     }
+    /// Includes apps.
+    pub fn apps(&mut self, tx: &mut Tx<'_>, guids: Vec<String>) -> Result<()> {
+        let rows = store::apps::find_all(tx.conn, &guids)?;
+        self.apps = Some(describe(tx.conn, store::apps::KIND, rows, |app| &app.guid)?);
+        Ok(())
+    }
+    /// Includes service instances.
+    pub fn service_instances(&mut self, tx: &mut Tx<'_>, guids: Vec<String>) -> Result<()> {
+        let rows = store::service_instances::find_all(tx.conn, &guids)?;
+        self.service_instances = Some(describe(tx.conn, store::service_instances::KIND, rows, |row| &row.guid)?);
+        Ok(())
+    }
+    /// Includes routes.
+    pub fn routes(&mut self, tx: &mut Tx<'_>, guids: Vec<String>) -> Result<()> {
+        let rows: Vec<RouteRow> = store::routes::find_all(tx.conn, &guids)?;
+        self.routes = Some(routes::views(tx, rows)?);
+        Ok(())
+    }
 
     /// The value of `included`; none when nothing was asked for.
     pub fn body(&self, api: &Api) -> Option<Value> {
@@ -72,6 +96,15 @@ impl Included {
         if let Some(rows) = &self.domains {
             map.insert("domains".into(), rows.iter().map(|row| domains::body(api, row, &[])).collect());
         }
+        if let Some(rows) = &self.apps {
+            map.insert("apps".into(), rows.iter().map(|row| apps::body(api, row)).collect());
+        }
+        if let Some(rows) = &self.routes {
+            map.insert("routes".into(), rows.iter().map(|row| routes::body(api, row)).collect());
+        }
+        if let Some(rows) = &self.service_instances {
+            map.insert("service_instances".into(), rows.iter().map(|row| instance_body(api, row)).collect());
+        }
         if map.is_empty() { None } else { Some(map.into()) }
     }
 
@@ -81,4 +114,35 @@ impl Included {
             body["included"] = included;
         }
     }
+}
+
+/// An instance without what only its plan knows.
+fn instance_body(api: &Api, instance: &Described<Instance>) -> Value {
+    let Described { row, metadata } = instance;
+    let path = format!("/v3/service_instances/{}", row.guid);
+    let mut body = page::head(&row.guid, row.created_at, row.updated_at);
+    body.insert("name".into(), row.name.clone().into());
+    body.insert("type".into(), row.kind.clone().into());
+    body.insert("tags".into(), serde_json::from_str(&row.tags).unwrap_or_else(|_| json!([])));
+    let operation = json!({
+        "type": row.op_type,
+        "state": row.op_state,
+        "description": row.op_description,
+        "created_at": time(row.op_created_at),
+        "updated_at": time(row.op_updated_at),
+    });
+    body.insert("last_operation".into(), operation);
+    let mut relationships = json!({ "space": page::to_one(Some(&row.space_guid)) });
+    let mut links = json!({
+        "self": page::link(api, &path),
+        "space": page::link(api, &format!("/v3/spaces/{}", row.space_guid)),
+    });
+    if let Some(plan) = &row.plan_guid {
+        relationships["service_plan"] = page::to_one(Some(plan));
+        links["service_plan"] = page::link(api, &format!("/v3/service_plans/{plan}"));
+    }
+    body.insert("relationships".into(), relationships);
+    body.insert("metadata".into(), page::metadata(metadata));
+    body.insert("links".into(), links);
+    body.into()
 }

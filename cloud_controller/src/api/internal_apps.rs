@@ -45,9 +45,11 @@ async fn routes_of_versions(api: Data<Api>, peer: Peer, asked: Json<RoutesReques
         return Err(Error::invalid(format!("at most {MOST_VERSIONS} versions at a time")).into());
     }
     let versions: Vec<String> = asked.versions.iter().map(ToString::to_string).collect();
-    let found = api.read(&crate::domain::Caller::system(), move |tx| running::routes_of(tx, &versions)).await?;
-    let routes = found.into_iter().filter_map(|(version, routes)| Some((version.parse().ok()?, routes))).collect();
-    Ok(HttpResponse::Ok().json(RoutesAnswer { routes, egress: Default::default() }))
+    let work = move |tx: &mut Tx<'_>| Ok((running::routes_of(tx, &versions)?, running::egress_of(tx, &versions)?));
+    let (routes, egress) = api.read(&crate::domain::Caller::system(), work).await?;
+    let routes = routes.into_iter().filter_map(|(version, routes)| Some((version.parse().ok()?, routes))).collect();
+    let egress = egress.into_iter().filter_map(|(version, open)| Some((version.parse().ok()?, open))).collect();
+    Ok(HttpResponse::Ok().json(RoutesAnswer { routes, egress }))
 }
 
 #[post("/internal/v1/crashes")]

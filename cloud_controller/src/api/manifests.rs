@@ -6,10 +6,11 @@ use crate::{
         Caller, Error, Result, Tx,
         manifest::{
             Refused,
-            check::{self, AppManifest},
+            check::{self, AppManifest, ServiceManifest},
             diff, parse, render,
         },
         manifests,
+        services::bindings::{self, Progress},
     },
     store::jobs,
 };
@@ -18,6 +19,19 @@ use actix_web::{
     web::{Bytes, Data, Path, ServiceConfig},
 };
 use serde_json::{Map, Value, json};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a request waits for a manifest that binds services.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a broker may be silent when it is asked to bind: longer than a request to it may take.
+const ANSWER: Duration = Duration::from_secs(90);
+/// How long a broker may work on a binding.
+///
+/// Source: cloud_controller_ng, `app/actions/app_apply_manifest.rb`.
+const POLLING: Duration = Duration::from_secs(60);
+/// How often a binding is looked at.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Registers this resource.
 pub fn routes(config: &mut ServiceConfig) {
@@ -57,10 +71,28 @@ async fn apply(api: Data<Api>, caller: Caller, space: Path<String>, request: Htt
     }
     let (policy, wanted, of_space) = (api.policy.clone(), apps.clone(), space.clone());
     let guids = api.write(&caller, move |tx| manifests::create_missing(tx, &policy, &of_space, &wanted)).await?;
+    let waits = apps.iter().any(|app| !app.services.is_empty());
+    let begin = move |tx: &mut Tx<'_>| jobs::begin(tx, "space.apply_manifest", Some(("spaces", space.as_str())), None);
+    let job = api.write(&caller, begin).await?;
     // In a task of its own: who hangs up now must not leave a manifest half-way through an app.
-    let (shared, by) = (api.clone(), caller.clone());
-    let task = api.tasks.spawn(async move { apply_all(&shared, &by, space, guids, apps, texts).await });
-    let job = task.await.map_err(|e| Error::internal("applying a manifest", e))??;
+    let (shared, by, guid) = (api.clone(), caller.clone(), job.guid.clone());
+    let task = api.tasks.spawn(async move {
+        let outcome = apply_all(&shared, &by, guids, apps, texts).await;
+        let end = move |tx: &mut Tx<'_>| match &outcome {
+            Ok(()) => jobs::complete(tx, &guid, &[]),
+            Err(why) => jobs::fail(tx, &guid, why),
+        };
+        shared.write(&by, end).await
+    });
+    if waits {
+        // Brokers take their time; the job tells what comes of it.
+        match tokio::time::timeout(PATIENCE, task).await {
+            Ok(ended) => ended.map_err(|e| Error::internal("applying a manifest", e))??,
+            Err(_) => {}
+        }
+    } else {
+        task.await.map_err(|e| Error::internal("applying a manifest", e))??;
+    }
     accepted(&api, &job)
 }
 
@@ -77,34 +109,45 @@ async fn may_write(api: &Api, caller: &Caller, space: &str) -> Result<()> {
 async fn apply_all(
     api: &Api,
     caller: &Caller,
-    space: String,
     guids: Vec<(String, String)>,
     apps: Vec<AppManifest>,
     texts: Vec<Map<String, Value>>,
-) -> Result<jobs::Job> {
-    let mut failed = None;
-    for (((guid, _), wanted), text) in guids.into_iter().zip(apps).zip(texts) {
+) -> Result<()> {
+    for (((guid, name), wanted), text) in guids.into_iter().zip(apps).zip(texts) {
         let (policy, text) = (api.policy.clone(), Value::Object(text));
-        match api.write(caller, move |tx| manifests::apply(tx, &policy, &guid, &wanted, &text)).await {
-            Ok((app, scope)) => api.log.tell(&app, &scope, api.now(), &format!("Applied manifest to app with guid {}", app.guid)),
-            Err(e) => {
-                failed = Some(e);
-                break;
-            }
+        let services = wanted.services.clone();
+        let of = guid.clone();
+        let (app, scope) = api.write(caller, move |tx| manifests::apply(tx, &policy, &of, &wanted, &text)).await?;
+        for service in services {
+            bind(api, caller, &guid, &name, service).await?;
         }
+        api.log.tell(&app, &scope, api.now(), &format!("Applied manifest to app with guid {}", app.guid));
     }
-    let work = move |tx: &mut Tx<'_>| {
-        let resource = Some(("spaces", space.as_str()));
-        match &failed {
-            None => jobs::done(tx, "space.apply_manifest", resource),
-            Some(why) => {
-                let job = jobs::begin(tx, "space.apply_manifest", resource, None)?;
-                jobs::fail(tx, &job.guid, why)?;
-                Ok(job)
-            }
+    Ok(())
+}
+
+/// Binds a service and waits for it.
+async fn bind(api: &Api, caller: &Caller, app: &str, name: &str, service: ServiceManifest) -> Result<()> {
+    let mut news = api.operations.news();
+    let (guid, wanted) = (app.to_owned(), service.clone());
+    let Some(binding) = api.write(caller, move |tx| manifests::bind(tx, &guid, &wanted)).await? else { return Ok(()) };
+    let failed = |text: String| manifests::of_service(name, &service.name, Error::Invalid(text));
+    let asked = Instant::now();
+    let mut polled = None;
+    loop {
+        let of = binding.clone();
+        let deadline = match api.read(caller, move |tx| bindings::progress(tx, &of)).await? {
+            Progress::Ended => return Ok(()),
+            Progress::Failed(text) => return Err(failed(text)),
+            Progress::Asked => asked + ANSWER,
+            Progress::Polled => *polled.get_or_insert_with(Instant::now) + POLLING,
+        };
+        if Instant::now() > deadline {
+            return Err(failed("The service broker did not finish binding in time.".into()));
         }
-    };
-    api.write(caller, work).await
+        // Somebody's operation moved on, or nothing was heard for a while.
+        let _ = tokio::time::timeout(LOOK, news.recv()).await;
+    }
 }
 
 #[post("/v3/spaces/{guid}/manifest_diff")]

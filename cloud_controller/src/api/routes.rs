@@ -54,14 +54,14 @@ pub fn routes(config: &mut ServiceConfig) {
 }
 
 /// A route with all that is shown with it.
-struct View {
+pub struct View {
     route: Described<RouteRow>,
     domain: String,
     destinations: Vec<Destination>,
 }
 
 /// Adds to routes what is shown with them, in a fixed number of statements.
-fn views(tx: &mut Tx<'_>, rows: Vec<RouteRow>) -> Result<Vec<View>> {
+pub fn views(tx: &mut Tx<'_>, rows: Vec<RouteRow>) -> Result<Vec<View>> {
     let guids: Vec<String> = rows.iter().map(|route| route.guid.clone()).collect();
     let of_domains: Vec<String> = rows.iter().map(|route| route.domain_guid.clone()).collect();
     let domains = store::domains::find_all(tx.conn, &of_domains)?;
@@ -83,7 +83,8 @@ fn view(tx: &mut Tx<'_>, row: RouteRow) -> Result<View> {
     views(tx, vec![row])?.pop().ok_or(Error::NotFound("Route"))
 }
 
-fn body(api: &Api, view: &View) -> Value {
+/// A route as the API shows it.
+pub fn body(api: &Api, view: &View) -> Value {
     let Described { row, metadata } = &view.route;
     let path = format!("/v3/routes/{}", row.guid);
     let mut body = page::head(&row.guid, row.created_at, row.updated_at);
@@ -236,7 +237,7 @@ async fn update(api: Data<Api>, caller: Caller, guid: Path<String>, bytes: Bytes
 
 #[delete("/v3/routes/{guid}")]
 async fn remove(api: Data<Api>, caller: Caller, guid: Path<String>) -> Answer {
-    let job = api.write(&caller, move |tx| routes::delete(tx, &guid)).await?;
+    let job = api.write_and_wait(&caller, move |tx| routes::delete(tx, &guid)).await?;
     accepted(&api, &job)
 }
 

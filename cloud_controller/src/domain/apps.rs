@@ -8,14 +8,18 @@ use crate::{
         metadata::MetadataChange,
         policy::Policy,
         process::{Check, WEB},
-        quota, running, taken, unmap,
+        quota, running,
+        services::bindings,
+        taken, unmap,
     },
     store::{
         apps::{self, App},
-        buildpacks, builds, droplets, feed, garbage, metadata as metadata_store, packages,
+        buildpacks, builds, droplets, feed, garbage,
+        jobs::{self, Job},
+        metadata as metadata_store, packages,
         processes::{self, Process},
         query::key,
-        versions,
+        service_bindings, versions,
     },
 };
 use cloud_controller_client::Desired;
@@ -411,17 +415,23 @@ pub fn assign_droplet(tx: &mut Tx<'_>, policy: &Policy, guid: &str, droplet: Opt
     Ok((app, scope))
 }
 
-/// Deletes an app and everything of it; its routes stay, unmapped.
-pub fn delete(tx: &mut Tx<'_>, guid: &str) -> Result<App> {
+/// Deletes an app and everything of it; its routes stay, unmapped. Where brokers must be asked first, that has only begun.
+pub fn delete(tx: &mut Tx<'_>, guid: &str) -> Result<Job> {
     let (app, scope) = writable(tx, guid)?;
+    if let Some(job) = (bindings::Owner { app: true }).begin(tx, &app.guid)? {
+        return Ok(job);
+    }
     delete_in(tx, &app, &scope)?;
-    Ok(app)
+    jobs::done(tx, "app.delete", Some(("apps", &app.guid)))
 }
 
 /// As [`delete`], of an app that was checked (also when its space goes).
 pub fn delete_in(tx: &mut Tx<'_>, app: &App, scope: &Scope) -> Result<()> {
     event(tx, "audit.app.delete-request", app, scope, json!({}))?;
     running::halt(tx, app)?;
+    for binding in service_bindings::of_app(tx.conn, &app.guid)? {
+        bindings::abandon(tx, &binding)?;
+    }
     let own_builds = builds::of_app(tx.conn, &app.guid)?;
     for build in own_builds.iter().filter(|build| build.staging()) {
         feed::put(tx, &Desired::NoBuild { build: running::id(&build.guid)? })?;

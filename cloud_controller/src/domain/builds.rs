@@ -4,12 +4,13 @@ use crate::{
     domain::{
         Caller, Error, Result, Rule, Scope, Tx,
         apps::{self as app_domain, LifecycleChange, cache_blob, event, is_buildpack_url},
-        environment::{self, Vars},
+        environment::{self, StagingLimits, Vars},
         metadata::MetadataChange,
         packages as package_domain,
         policy::Policy,
         process::WEB,
         quota, running,
+        services::egress,
     },
     store::{
         apps::{self, App},
@@ -89,6 +90,8 @@ pub fn create(tx: &mut Tx<'_>, policy: &Policy, new: NewBuild, request: Value) -
     })?;
     let chosen = wanted.chosen_buildpacks();
     check_usable(tx, &chosen, &stack)?;
+    // Files that cannot be made are told now, not by the staging.
+    running::services_of(tx, &app)?;
     let build = blank(tx, policy, &app, &new, stack, &chosen)?;
     quota::check_staging(tx, &scope, build.memory_mb.unsigned_abs())?;
     builds::insert(tx.conn, &build)?;
@@ -212,6 +215,8 @@ pub fn staging_spec(tx: &mut Tx<'_>, policy: &Policy, guid: &str) -> Result<Stag
     group.extend(env_group::vars(tx, "staging")?);
     let own = running::app_env(tx, &app)?;
     let of_build = running::open_vars(tx, &env_place(&build.guid), build.env.as_deref())?;
+    let limits = StagingLimits { memory_mb, disk_mb };
+    let services = running::services_of(tx, &app)?;
     Ok(StagingSpec {
         build: running::id(&build.guid)?,
         app: running::id(&app.guid)?,
@@ -223,14 +228,14 @@ pub fn staging_spec(tx: &mut Tx<'_>, policy: &Policy, guid: &str) -> Result<Stag
         buildpacks: wanted,
         skip_detect: build.skip_detect,
         cache: Some(cache_name(&build)),
-        env: environment::staging(&group, &own, &of_build, &about, &build.stack, memory_mb, disk_mb),
+        env: environment::staging(&group, &own, &of_build, &about, &build.stack, limits, &services.variables),
         memory_mb,
         disk_mb,
         timeout_s: policy.limits.staging_timeout_s,
         log_rate_limit_bytes_per_second: build.log_rate_limit,
         stack: build.stack,
-        binding_files: Default::default(),
-        egress: vec![],
+        binding_files: services.files,
+        egress: egress::of_app(tx, &app.guid)?,
     })
 }
 

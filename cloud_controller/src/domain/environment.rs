@@ -148,8 +148,8 @@ pub fn vcap_application(about: &About) -> Value {
 
 /// The environment of a process, without what only its host knows (`PORT`, `CF_INSTANCE_*` and so on).
 ///
-/// Later wins: running group, the app's variables, the platform's own.
-pub fn running(group: &Vars, app: &Vars, about: &About, process: &AboutProcess) -> Vars {
+/// Later wins: running group, the app's variables, the platform's own, those about services.
+pub fn running(group: &Vars, app: &Vars, about: &About, process: &AboutProcess, services: &Vars) -> Vars {
     let mut application = vcap_application(about);
     application["limits"] = json!({"fds": FDS, "mem": process.memory_mb, "disk": process.disk_mb});
     application["version"] = process.version.clone().into();
@@ -163,13 +163,32 @@ pub fn running(group: &Vars, app: &Vars, about: &About, process: &AboutProcess) 
     vars.extend(app.clone());
     vars.insert("VCAP_APPLICATION".into(), application.to_string());
     vars.insert("MEMORY_LIMIT".into(), format!("{}m", process.memory_mb));
-    vars.insert("VCAP_SERVICES".into(), vcap_services().to_string());
+    vars.extend(services.clone());
     vars.entry("LANG".into()).or_insert_with(|| "en_US.UTF-8".into());
     vars
 }
 
-/// The environment of a staging. Later wins: staging group, the app's variables, the build's own, the platform's own.
-pub fn staging(group: &Vars, app: &Vars, build: &Vars, about: &About, stack: &str, memory_mb: u32, disk_mb: u32) -> Vars {
+/// What a staging may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StagingLimits {
+    /// Memory of the container.
+    pub memory_mb: u32,
+    /// Disk of the container.
+    pub disk_mb: u32,
+}
+
+/// The environment of a staging. Later wins: staging group, the app's variables, the build's own, the platform's own, those
+/// about services.
+pub fn staging(
+    group: &Vars,
+    app: &Vars,
+    build: &Vars,
+    about: &About,
+    stack: &str,
+    limits: StagingLimits,
+    services: &Vars,
+) -> Vars {
+    let StagingLimits { memory_mb, disk_mb } = limits;
     let mut application = vcap_application(about);
     application["limits"] = json!({"fds": FDS, "mem": memory_mb, "disk": disk_mb});
     let mut vars = group.clone();
@@ -178,14 +197,9 @@ pub fn staging(group: &Vars, app: &Vars, build: &Vars, about: &About, stack: &st
     vars.insert("CF_STACK".into(), stack.into());
     vars.insert("VCAP_APPLICATION".into(), application.to_string());
     vars.insert("MEMORY_LIMIT".into(), format!("{memory_mb}m"));
-    vars.insert("VCAP_SERVICES".into(), vcap_services().to_string());
+    vars.extend(services.clone());
     vars.entry("LANG".into()).or_insert_with(|| "en_US.UTF-8".into());
     vars
-}
-
-/// Bindings by label. No service can be bound yet, so there is none.
-pub fn vcap_services() -> Value {
-    json!({})
 }
 
 #[cfg(test)]
@@ -246,19 +260,20 @@ mod tests {
     fn the_platform_wins_over_the_app_and_the_app_over_the_group() {
         let env = running(
             &vars(&[("A", "group"), ("G", "group")]),
-            &vars(&[("A", "app"), ("MEMORY_LIMIT", "9g")]),
+            &vars(&[("A", "app"), ("MEMORY_LIMIT", "9g"), ("DATABASE_URL", "mine")]),
             &about(),
             &process(),
+            &vars(&[("VCAP_SERVICES", "{}"), ("DATABASE_URL", "bound")]),
         );
         assert_eq!((env["A"].as_str(), env["G"].as_str(), env["MEMORY_LIMIT"].as_str()), ("app", "group", "256m"));
         assert_eq!(env["LANG"], "en_US.UTF-8");
-        assert_eq!(env["VCAP_SERVICES"], "{}");
+        assert_eq!((env["VCAP_SERVICES"].as_str(), env["DATABASE_URL"].as_str()), ("{}", "bound"));
         assert!(!env.contains_key("PORT"), "only the host knows it");
     }
 
     #[test]
     fn vcap_application_of_a_running_process_has_every_field_of_the_contract() {
-        let env = running(&Vars::new(), &Vars::new(), &about(), &process());
+        let env = running(&Vars::new(), &Vars::new(), &about(), &process(), &Vars::new());
         let application: Value = serde_json::from_str(&env["VCAP_APPLICATION"]).unwrap();
         let expected = json!({
             "cf_api": "https://api.cf.localhost", "limits": {"fds": 16384, "mem": 256, "disk": 512},
@@ -278,8 +293,8 @@ mod tests {
             &vars(&[("A", "build")]),
             &about(),
             "cflinuxfs4",
-            1024,
-            4096,
+            StagingLimits { memory_mb: 1024, disk_mb: 4096 },
+            &vars(&[("VCAP_SERVICES", "{}")]),
         );
         assert_eq!((env["A"].as_str(), env["CF_STACK"].as_str(), env["MEMORY_LIMIT"].as_str()), ("build", "cflinuxfs4", "1024m"));
         let application: Value = serde_json::from_str(&env["VCAP_APPLICATION"]).unwrap();

@@ -7,7 +7,7 @@ use crate::{
         audit::HIDDEN,
         destinations::{self, Wanted},
         manifest::{
-            check::{AppManifest, ProcessManifest, RouteManifest},
+            check::{AppManifest, ProcessManifest, RouteManifest, ServiceManifest},
             render,
         },
         metadata::MetadataChange,
@@ -15,12 +15,15 @@ use crate::{
         process::WEB,
         processes::{self as process_domain, Found, ProcessChange},
         routes, running,
+        services::bindings::{self, Made, NewBinding, State},
     },
     store::{
         self,
         apps::{self, App},
         mapped, metadata as metadata_store,
         processes::{self, Process},
+        service_bindings,
+        service_instances::{self, Instance},
     },
 };
 use rand::{Rng, RngExt};
@@ -109,10 +112,73 @@ fn apply_in(tx: &mut Tx<'_>, policy: &Policy, app: &mut App, scope: &Scope, want
     if let Some(change) = &wanted.env {
         app_domain::update_env(tx, app, scope, change.clone())?;
     }
-    match wanted.services.first() {
-        Some(name) => Err(Error::invalid(format!("Service instance '{name}' not found"))),
-        None => Ok(()),
+    for service in &wanted.services {
+        instance(tx, scope, &service.name)?;
     }
+    Ok(())
+}
+
+fn instance(tx: &mut Tx<'_>, scope: &Scope, name: &str) -> Result<Instance> {
+    let found = service_instances::named(tx.conn, &scope.space.guid, name)?;
+    found.ok_or_else(|| Error::Invalid(format!("Service instance '{name}' not found")))
+}
+
+/// Begins to bind a service that a manifest names, unless it is bound; the binding to wait for, if there is one.
+///
+/// # Errors
+/// Under the names of app and service.
+pub fn bind(tx: &mut Tx<'_>, guid: &str, wanted: &ServiceManifest) -> Result<Option<String>> {
+    let (app, scope) = app_domain::writable(tx, guid)?;
+    bind_in(tx, &app, &scope, wanted).map_err(|e| of_service(&app.name, &wanted.name, e))
+}
+
+fn bind_in(tx: &mut Tx<'_>, app: &App, scope: &Scope, wanted: &ServiceManifest) -> Result<Option<String>> {
+    let instance = instance(tx, scope, &wanted.name)?;
+    let of_app = service_bindings::of_app(tx.conn, &app.guid)?;
+    let ours: Vec<_> = of_app.iter().filter(|binding| binding.instance_guid == instance.guid).collect();
+    if ours.iter().any(|binding| bindings::state(binding) == State::There) {
+        return Ok(None);
+    }
+    if let Some(making) = ours.iter().find(|binding| bindings::state(binding) == State::Making) {
+        return Ok(Some(making.guid.clone()));
+    }
+    if instance.plan_guid.is_none() && wanted.parameters.is_some() {
+        return Err(Error::invalid("Binding parameters are not supported for user-provided service instances"));
+    }
+    let owner = Scope::find(tx, &instance.space_guid)?.ok_or(Error::NotFound("Space"))?;
+    let request = json!({
+        "type": "app",
+        "name": wanted.binding_name,
+        "parameters": wanted.parameters,
+        "relationships": { "service_instance": { "data": { "guid": instance.guid } }, "app": { "data": { "guid": app.guid } } },
+        "manifest_triggered": true,
+    });
+    let new = NewBinding {
+        app: Some(app.guid.clone()),
+        instance: instance.guid.clone(),
+        name: wanted.binding_name.clone(),
+        parameters: wanted.parameters.clone(),
+        request,
+        ..NewBinding::default()
+    };
+    Ok(match bindings::create_for_app(tx, &instance, &owner, app, scope, &new, false)? {
+        Made::Begun(binding, _) => Some(binding.guid),
+        Made::There(_) => None,
+    })
+}
+
+/// An error of one service of an app of a manifest.
+pub fn of_service(app: &str, service: &str, error: Error) -> Error {
+    let lead = |text: String| match text.contains(&format!("'{service}'")) {
+        true => text,
+        false => format!("For service '{service}': {text}"),
+    };
+    let error = match error {
+        Error::Invalid(text) => Error::Invalid(lead(text)),
+        Error::Rule(rule, text) => Error::Rule(rule, lead(text)),
+        other => other,
+    };
+    of_app(app, error)
 }
 
 fn check_lifecycle(app: &App, wanted: &AppManifest) -> Result<()> {
@@ -305,6 +371,7 @@ fn rendered(tx: &mut Tx<'_>, app: &App) -> Result<render::App> {
     }
     routes.sort_by(|a, b| a.route.cmp(&b.route));
     routes.dedup_by(|a, b| a.route == b.route);
+    let services = rendered_services(tx, app)?;
     let mut all: Vec<render::Process> = processes::of_app(tx.conn, &app.guid)?.iter().map(rendered_process).collect();
     all.sort_by(|a, b| a.r#type.cmp(&b.r#type));
     Ok(render::App {
@@ -314,10 +381,22 @@ fn rendered(tx: &mut Tx<'_>, app: &App) -> Result<render::App> {
         buildpacks: app.chosen_buildpacks(),
         stack: app.stack.clone().unwrap_or_default(),
         features: app_domain::features(app).iter().map(|(name, _, on)| ((*name).to_owned(), *on)).collect(),
+        services,
         routes,
         metadata: render::Metadata { labels: metadata.labels, annotations: metadata.annotations },
         processes: all,
     })
+}
+
+fn rendered_services(tx: &mut Tx<'_>, app: &App) -> Result<Vec<render::Service>> {
+    let service = |shown: service_bindings::Shown| match shown.binding.name {
+        Some(binding_name) => render::Service::Named { name: shown.instance.name, binding_name },
+        None => render::Service::Plain(shown.instance.name),
+    };
+    let mut services: Vec<_> = service_bindings::usable_of_app(tx.conn, &app.guid)?.into_iter().map(service).collect();
+    services.sort_by(|a, b| a.name().cmp(b.name()));
+    services.dedup_by(|a, b| a.name() == b.name());
+    Ok(services)
 }
 
 fn rendered_process(process: &Process) -> render::Process {

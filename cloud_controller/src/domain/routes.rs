@@ -1,7 +1,10 @@
 //! Routes: who may have which name, and where it leads is in [`super::destinations`].
 
 use crate::{
-    domain::{Access, Error, Hint, Result, Scope, Tx, audit, domains, flags, metadata::MetadataChange, quotas, reserved, taken},
+    domain::{
+        Access, Error, Hint, Result, Scope, Tx, audit, domains, flags, metadata::MetadataChange, quotas, reserved,
+        services::bindings, taken,
+    },
     store::{
         self,
         domains::Domain,
@@ -305,6 +308,9 @@ pub fn delete(tx: &mut Tx<'_>, guid: &str) -> Result<Job> {
     let (space, org) = (Some(scope.space.guid.as_str()), Some(scope.org.guid.as_str()));
     let data = json!({ "request": { "recursive": true } });
     audit::record(tx, audit::Event { kind: "audit.route.delete-request", target, space, org, data })?;
+    if let Some(job) = (bindings::Owner { app: false }).begin(tx, guid)? {
+        return Ok(job);
+    }
     delete_all(tx, std::slice::from_ref(&route.guid))?;
     jobs::done(tx, "route.delete", Some(("routes", guid)))
 }
@@ -324,9 +330,12 @@ pub fn delete_of_space(tx: &mut Tx<'_>, space: &str) -> Result<()> {
     delete_all(tx, &of_space)
 }
 
-/// Deletes routes, whoever asks; the apps that they led to are told.
+/// Deletes routes, whoever asks; the apps that they led to are told, brokers of their services in the background.
 pub fn delete_all(tx: &mut Tx<'_>, guids: &[String]) -> Result<()> {
     tell_apps(tx, guids)?;
+    for binding in store::service_bindings::of_routes(tx.conn, guids)? {
+        bindings::abandon(tx, &binding)?;
+    }
     metadata::forget(tx.conn, KIND, guids)?;
     store::routes::delete(tx.conn, guids)
 }

@@ -9,6 +9,7 @@ use crate::{
         environment::{self, About, AboutProcess, Vars},
         policy::Policy,
         process::{self as rules, DEFAULT_HEALTH_TIMEOUT_S, DEFAULT_INTERVAL_S, DEFAULT_INVOCATION_TIMEOUT_S, DEFAULT_PORT, WEB},
+        services::{egress, files::Delivery, vcap},
     },
     store::{
         apps::App,
@@ -18,7 +19,7 @@ use crate::{
         versions::{self, Version},
     },
 };
-use cloud_controller_client::{Desired, DesiredProcess, HealthCheck, LaunchSpec, Route};
+use cloud_controller_client::{Desired, DesiredProcess, Egress, HealthCheck, LaunchSpec, Route};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, str::FromStr};
 use types::VersionId;
@@ -36,6 +37,28 @@ struct Fixed {
     health_check: HealthCheck,
     droplet_sha256: String,
     ports: Vec<u16>,
+    #[serde(default)]
+    binding_files: BTreeMap<String, String>,
+}
+
+/// What an app is told of the services that are bound to it.
+pub struct Services {
+    /// `VCAP_SERVICES` and others.
+    pub variables: Vars,
+    /// As [`LaunchSpec::binding_files`].
+    pub files: BTreeMap<String, String>,
+}
+
+/// What an app is told of the services that are bound to it now.
+///
+/// # Errors
+/// [`Error::Invalid`] when it wants files, and there can be none of that name or size.
+pub fn services_of(tx: &mut Tx<'_>, app: &App) -> Result<Services> {
+    let bound = vcap::of_app(tx, &app.guid)?;
+    let delivery = Delivery::of(app);
+    let mut variables = delivery.variables(&bound);
+    variables.extend(vcap::database_url(&bound).map(|url| ("DATABASE_URL".to_owned(), url)));
+    Ok(Services { variables, files: delivery.files(&bound)? })
 }
 
 /// Gives every process of an app a new version and tells the feed: the start of a stopped app, the restart of a running one.
@@ -87,12 +110,14 @@ fn launch_process(
     };
     let group = env_group::vars(tx, "running")?;
     let own = app_env(tx, app)?;
+    let services = services_of(tx, app)?;
     let fixed = Fixed {
         app_name: app.name.clone(),
         space: (scope.space.guid.clone(), scope.space.name.clone()),
         organization: (scope.org.guid.clone(), scope.org.name.clone()),
         command,
-        env: environment::running(&group, &own, &about, &about_process),
+        env: environment::running(&group, &own, &about, &about_process, &services.variables),
+        binding_files: services.files,
         fds: policy.limits.fds,
         log_rate: process.log_rate_limit,
         health_check: HealthCheck {
@@ -179,6 +204,7 @@ pub fn launch_spec(tx: &mut Tx<'_>, version: &str) -> Result<LaunchSpec> {
     let process = processes::find(tx.conn, &row.process_guid)?.ok_or(Error::NotFound("Version"))?;
     let fixed = fixed(tx, &row)?;
     let routes = routes_of(tx, &[version.to_owned()])?.remove(version).unwrap_or_default();
+    let egress = egress::of_app(tx, &process.app_guid)?;
     Ok(LaunchSpec {
         app: id(&process.app_guid)?,
         app_name: fixed.app_name,
@@ -199,8 +225,8 @@ pub fn launch_spec(tx: &mut Tx<'_>, version: &str) -> Result<LaunchSpec> {
         health_check: fixed.health_check,
         ports: fixed.ports,
         routes,
-        binding_files: BTreeMap::new(),
-        egress: vec![],
+        binding_files: fixed.binding_files,
+        egress,
     })
 }
 
@@ -224,6 +250,15 @@ pub fn routes_of(tx: &mut Tx<'_>, wanted: &[String]) -> Result<BTreeMap<String, 
         routes.sort();
         (version, routes)
     });
+    Ok(each.collect())
+}
+
+/// Where the containers of these versions may connect to now, of those that are wanted.
+pub fn egress_of(tx: &mut Tx<'_>, wanted: &[String]) -> Result<BTreeMap<String, Vec<Egress>>> {
+    let places = versions::places(tx.conn, wanted)?;
+    let apps: Vec<String> = places.iter().map(|(_, app, ..)| app.clone()).collect();
+    let open = egress::of_apps(tx, &apps)?;
+    let each = places.into_iter().map(|(version, app, ..)| (version, open.get(&app).cloned().unwrap_or_default()));
     Ok(each.collect())
 }
 

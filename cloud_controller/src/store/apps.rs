@@ -80,6 +80,12 @@ pub fn find_with_scope(conn: &mut Conn, guid: &str) -> Result<Option<(App, Space
     Ok(query.select((App::as_select(), Space::as_select(), Org::as_select())).first(conn).optional()?)
 }
 
+/// Apps by guid, in order of creation.
+pub fn find_all(conn: &mut Conn, guids: &[String]) -> Result<Vec<App>> {
+    let query = apps::table.filter(apps::guid.eq_any(guids)).order((apps::created_at, apps::guid));
+    Ok(query.select(App::as_select()).load(conn)?)
+}
+
 /// Finds an app of a space by name, without regard to case.
 pub fn find_by_name(conn: &mut Conn, space: &str, name: &str) -> Result<Option<App>> {
     let query = apps::table.filter(apps::space_guid.eq(space).and(apps::name_key.eq(key(name))));

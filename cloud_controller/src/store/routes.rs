@@ -7,7 +7,7 @@ use crate::{
         apps::App,
         domains::Domain,
         query::{self, List, Listed, key},
-        schema::{apps, destinations, domains, route_shares, routes},
+        schema::{apps, destinations, domains, route_shares, routes, service_bindings},
         spaces,
     },
 };
@@ -77,6 +77,11 @@ pub fn delete(conn: &mut Conn, guids: &[String]) -> Result<()> {
 pub fn find(conn: &mut Conn, guid: &str) -> Result<Option<(RouteRow, Domain)>> {
     let query = routes::table.inner_join(domains::table.on(domains::guid.eq(routes::domain_guid))).filter(routes::guid.eq(guid));
     Ok(query.select((RouteRow::as_select(), Domain::as_select())).first(conn).optional()?)
+}
+/// Routes by guid, in order of creation.
+pub fn find_all(conn: &mut Conn, guids: &[String]) -> Result<Vec<RouteRow>> {
+    let query = routes::table.filter(routes::guid.eq_any(guids)).order((routes::created_at, routes::guid));
+    Ok(query.select(RouteRow::as_select()).load(conn)?)
 }
 /// Finds a route by what it spells.
 pub fn find_spelled(conn: &mut Conn, domain: &str, host: &str, path: &str, port: i32) -> Result<Option<RouteRow>> {
@@ -155,8 +160,12 @@ pub fn list(conn: &mut Conn, who: &Access, app: Option<&str>, list: &List) -> Re
         if let Some(orgs) = list.values("organization_guids") {
             query = query.filter(routes::space_guid.eq_any(spaces::of_orgs(orgs)));
         }
-        if list.values("service_instance_guids").is_some() {
-            query = query.filter(routes::guid.eq_any(Vec::<String>::new()));
+        if let Some(instances) = list.values("service_instance_guids") {
+            let bound = service_bindings::table
+                .filter(service_bindings::instance_guid.eq_any(instances))
+                .filter(service_bindings::route_guid.is_not_null())
+                .select(service_bindings::route_guid.assume_not_null());
+            query = query.filter(routes::guid.eq_any(bound));
         }
         query
     };

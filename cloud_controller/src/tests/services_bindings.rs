@@ -55,8 +55,7 @@ async fn new_instance(world: &World, space: &str, name: &str, plan: &str) -> Str
 }
 
 async fn instance_of(world: &World, space: &str, name: &str, plan: &str) -> String {
-    let relationships =
-        json!({ "space": { "data": { "guid": space } }, "service_plan": { "data": { "guid": plan } } });
+    let relationships = json!({ "space": { "data": { "guid": space } }, "service_plan": { "data": { "guid": plan } } });
     let body = json!({ "type": "managed", "name": name, "tags": ["own"], "relationships": relationships });
     done(world, world.post("dev", "/v3/service_instances", body).await).await;
     guid_of(world, &format!("/v3/service_instances?names={name}")).await
@@ -148,17 +147,29 @@ async fn an_app_is_bound_told_and_unbound(world: World) {
     assert_eq!(sent.path, format!("/v2/service_instances/{instance}/service_bindings/{binding}"));
     assert!(sent.query.contains("accepts_incomplete=true"), "{sent:?}");
     assert_eq!(sent.body["app_guid"], app);
-    assert_eq!((&sent.body["bind_resource"]["app_guid"], &sent.body["bind_resource"]["space_guid"]), (&json!(app), &json!(space)));
+    assert_eq!(
+        (&sent.body["bind_resource"]["app_guid"], &sent.body["bind_resource"]["space_guid"]),
+        (&json!(app), &json!(space))
+    );
     assert_eq!((&sent.body["parameters"], &sent.body["plan_id"]), (&json!({ "secret": "s3" }), &json!("db-small-id")));
     assert_eq!((&sent.body["context"]["platform"], &sent.body["context"]["space_name"]), (&json!("cloudfoundry"), &json!("dev")));
     assert!(sent.headers.contains_key("x-broker-api-originating-identity"), "{sent:?}");
 
     let shown = world.get("dev", &format!("{BINDINGS}/{binding}?include=app,service_instance")).await.expect(200);
-    assert_eq!((&shown["type"], &shown["name"], &shown["last_operation"]["state"]), (&json!("app"), &Value::Null, &json!("succeeded")));
+    assert_eq!(
+        (&shown["type"], &shown["name"], &shown["last_operation"]["state"]),
+        (&json!("app"), &Value::Null, &json!("succeeded"))
+    );
     assert_eq!((&shown["metadata"]["labels"]["a"], &shown["links"]["parameters"].is_object()), (&json!("b"), &true));
-    assert_eq!((&shown["included"]["apps"][0]["name"], &shown["included"]["service_instances"][0]["name"]), (&json!("dora"), &json!("mydb")));
+    assert_eq!(
+        (&shown["included"]["apps"][0]["name"], &shown["included"]["service_instances"][0]["name"]),
+        (&json!("dora"), &json!("mydb"))
+    );
     let details = world.get("dev", &format!("{BINDINGS}/{binding}/details")).await.expect(200);
-    assert_eq!(details, json!({ "credentials": { "uri": format!("db://user:{binding}@10.0.0.9:5432/{instance}"), "username": "user", "password": binding } }));
+    assert_eq!(
+        details,
+        json!({ "credentials": { "uri": format!("db://user:{binding}@10.0.0.9:5432/{instance}"), "username": "user", "password": binding } })
+    );
     let parameters = world.get("dev", &format!("{BINDINGS}/{binding}/parameters")).await.expect(200);
     assert_eq!(parameters, json!({ "secret": "s3" }));
     let told = vcap(&world, &app).await;
@@ -215,7 +226,12 @@ async fn what_stands_against_a_binding_is_said_in_the_words_of_the_contract(worl
     for (body, text) in cases {
         assert_eq!(world.post("dev", BINDINGS, body).await.detail(422), text);
     }
-    for body in [json!({ "type": "x" }), with(to_app(&instance, &two), json!({ "name": "a b" })), key(&instance, ""), json!({ "type": "app" })] {
+    for body in [
+        json!({ "type": "x" }),
+        with(to_app(&instance, &two), json!({ "name": "a b" })),
+        key(&instance, ""),
+        json!({ "type": "app" }),
+    ] {
         assert_eq!(world.post("dev", BINDINGS, body.clone()).await.status, 422, "{body}");
     }
     assert!(broker.seen().is_empty(), "none of these is the broker's business");
@@ -256,7 +272,10 @@ async fn user_provided_instances_are_bound_at_once(world: World) {
     assert!(made["links"].get("parameters").is_none());
     let told = vcap(&world, &app).await;
     let entry = &told["user-provided"][0];
-    assert_eq!((&entry["name"], &entry["instance_name"], &entry["binding_name"]), (&json!("alias"), &json!("ups"), &json!("alias")));
+    assert_eq!(
+        (&entry["name"], &entry["instance_name"], &entry["binding_name"]),
+        (&json!("alias"), &json!("ups"), &json!("alias"))
+    );
     assert_eq!((&entry["syslog_drain_url"], &entry["tags"], entry.get("plan")), (&json!("syslog://l"), &json!(["t"]), None));
     let path = format!("{BINDINGS}/{}", made["guid"].as_str().unwrap());
     let details = world.get("dev", &format!("{path}/details")).await.expect(200);
@@ -296,7 +315,10 @@ async fn several_bindings_of_one_app_rotate(world: World) {
         world.post("dev", BINDINGS, with(more(), json!({ "name": "other" }))).await.detail(422),
         "The binding name cannot be changed for the same app and service instance"
     );
-    assert_eq!(world.post("dev", BINDINGS, to_app(&instance, &app)).await.detail(422), "The app is already bound to the service instance");
+    assert_eq!(
+        world.post("dev", BINDINGS, to_app(&instance, &app)).await.detail(422),
+        "The app is already bound to the service instance"
+    );
 }
 
 async fn names_of_bindings_are_unique_in_an_app(world: World) {
@@ -329,12 +351,12 @@ async fn a_broker_that_takes_its_time_is_polled_and_the_result_fetched(world: Wo
     done(&world, answered).await;
     assert_eq!(vcap(&world, &app).await["db"][0]["credentials"]["password"], json!(binding));
     let polls = broker.seen_with("last_operation");
-    assert!(polls.len() == 3 && polls[0].query.contains("operation=making%20it") | polls[0].query.contains("operation=making+it"), "{polls:?}");
-    let answered = world.delete("dev", &path).await;
-    assert_eq!(
-        world.delete("dev", &path).await.detail(422),
-        "There is an operation in progress for the service binding."
+    assert!(
+        polls.len() == 3 && polls[0].query.contains("operation=making%20it") | polls[0].query.contains("operation=making+it"),
+        "{polls:?}"
     );
+    let answered = world.delete("dev", &path).await;
+    assert_eq!(world.delete("dev", &path).await.detail(422), "There is an operation in progress for the service binding.");
     assert_eq!(vcap(&world, &app).await, json!({}), "what is about to go is not handed out any more");
     done(&world, answered).await;
     assert!(broker.bindings().is_empty());
@@ -455,8 +477,7 @@ async fn org_of(world: &World, space: &str) -> String {
 async fn route(world: &World, space: &str, app: &str, host: &str) -> String {
     let domains = world.get("admin", "/v3/domains").await.expect(200);
     let domain = domains["resources"].as_array().unwrap().iter().find(|domain| domain["internal"] == false).unwrap();
-    let relationships =
-        json!({ "space": { "data": { "guid": space } }, "domain": { "data": { "guid": domain["guid"] } } });
+    let relationships = json!({ "space": { "data": { "guid": space } }, "domain": { "data": { "guid": domain["guid"] } } });
     let made = world.post("dev", "/v3/routes", json!({ "host": host, "relationships": relationships })).await.expect(201);
     let guid = made["guid"].as_str().unwrap().to_owned();
     let body = json!({ "destinations": [{ "app": { "guid": app } }] });
@@ -494,15 +515,22 @@ async fn a_route_goes_through_its_service(world: World) {
     assert_eq!(job["operation"], "service_route_bindings.create");
     assert_eq!(broker.seen_with("PUT")[0].body["bind_resource"], json!({ "route": "dora.app.test" }));
     assert_eq!(told_of_route(&world, &app).await.as_deref(), Some(url));
-    let found = world.get("dev", &format!("{ROUTE_BINDINGS}?include=service_instance,route&route_guids={route}")).await.expect(200);
+    let found =
+        world.get("dev", &format!("{ROUTE_BINDINGS}?include=service_instance,route&route_guids={route}")).await.expect(200);
     let binding = found["resources"][0]["guid"].as_str().unwrap().to_owned();
-    assert_eq!((&found["resources"][0]["route_service_url"], &found["included"]["service_instances"][0]["name"]), (&json!(url), &json!("mywaf")));
+    assert_eq!(
+        (&found["resources"][0]["route_service_url"], &found["included"]["service_instances"][0]["name"]),
+        (&json!(url), &json!("mywaf"))
+    );
     assert_eq!(found["included"]["routes"][0]["host"], "dora");
     let routes = world.get("dev", &format!("/v3/routes?service_instance_guids={waf}")).await.expect(200);
     assert_eq!(routes["resources"][0]["guid"], json!(route));
 
     let again = world.post("dev", ROUTE_BINDINGS, to_route(&waf, &route)).await;
-    assert_eq!((again.body["errors"][0]["code"].clone(), again.body["errors"][0]["title"].clone()), (json!(130008), json!("CF-ServiceInstanceAlreadyBoundToSameRoute")));
+    assert_eq!(
+        (again.body["errors"][0]["code"].clone(), again.body["errors"][0]["title"].clone()),
+        (json!(130008), json!("CF-ServiceInstanceAlreadyBoundToSameRoute"))
+    );
     assert_eq!(again.detail(422), "The route and service instance are already bound.");
     let ups = user_provided(&world, &space, "ups", json!({ "route_service_url": "https://ups.example.com" })).await;
     let plain = user_provided(&world, &space, "plain", json!({})).await;
@@ -663,10 +691,16 @@ async fn what_operators_brokers_say_opens_ways_and_closes_them(world: World) {
     assert!(spec.env["VCAP_SERVICES"].contains(&binding) && spec.binding_files.is_empty());
     let build = build(&world, &package(&world, &app).await).await;
     let staging = stage(&world, &build, &[("web", "./run")]).await;
-    assert_eq!((shown(&staging.egress), staging.env["DATABASE_URL"].as_str()), (expected.map(str::to_owned).to_vec(), "postgres://u:p@10.20.0.5/x"));
+    assert_eq!(
+        (shown(&staging.egress), staging.env["DATABASE_URL"].as_str()),
+        (expected.map(str::to_owned).to_vec(), "postgres://u:p@10.20.0.5/x")
+    );
     done(&world, world.delete("dev", &format!("{BINDINGS}/{binding}")).await).await;
     assert!(dea.routes(&[version]).await.unwrap().egress[&version].is_empty());
-    assert!(dea.launch_spec(version).await.unwrap().env["VCAP_SERVICES"].contains(&binding), "running instances keep what they have");
+    assert!(
+        dea.launch_spec(version).await.unwrap().env["VCAP_SERVICES"].contains(&binding),
+        "running instances keep what they have"
+    );
 }
 
 async fn brokers_of_spaces_open_nothing(world: World) {

@@ -3,7 +3,7 @@
 //! Source: the runtime's contract on variables, files and labels; VCAP_APPLICATION is completed by the launcher inside.
 
 use crate::domain::claim::Slot;
-use cloud_controller_client::{BINDING_ROOT, LaunchSpec};
+use cloud_controller_client::{BINDING_ROOT, Egress, LaunchSpec, Transport};
 use loggregator_client::app_tags;
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 use types::{AppId, BuildId, DeaId, Timestamp};
-use warden_client::{BindMount, ContainerInfo, ContainerSpec, InjectedFile, Limits, LogTarget, ProcessSpec};
+use warden_client::{
+    BindMount, ContainerInfo, ContainerSpec, Endpoint, InjectedFile, Limits, LogTarget, PortRange, ProcessSpec, Protocol,
+};
 
 /// What all containers of this DEA have in common.
 #[derive(Clone, Debug)]
@@ -85,7 +87,7 @@ pub fn instance(common: &Common, slot: &Slot, launch: &LaunchSpec, layer: &str, 
             log_bytes_per_second: launch.log_rate_limit_bytes_per_second,
         },
         ports: launch.ports.clone(),
-        egress: vec![],
+        egress: endpoints(&launch.egress),
         volumes: vec![],
         process: ProcessSpec {
             argv: vec![
@@ -122,6 +124,21 @@ pub fn binding_files(files: &BTreeMap<String, String>) -> Vec<InjectedFile> {
         content: content.clone(),
     };
     files.iter().filter(|(path, _)| inside(path)).map(file).collect()
+}
+
+/// What a container may reach, in Warden's words and order. Containers have IPv4 addresses alone.
+pub fn endpoints(egress: &[Egress]) -> Vec<Endpoint> {
+    let endpoint = |open: &Egress| {
+        let IpAddr::V4(address) = open.address else { return None };
+        let protocol = match open.protocol {
+            Transport::Tcp => Protocol::Tcp,
+            Transport::Udp => Protocol::Udp,
+        };
+        Some(Endpoint { address, protocol, ports: PortRange { first: open.first_port, last: open.last_port } })
+    };
+    let mut endpoints: Vec<Endpoint> = egress.iter().filter_map(endpoint).collect();
+    endpoints.sort_unstable();
+    endpoints
 }
 
 /// CPU weight: by memory, up to 8 GB, as entitlement is counted.

@@ -32,7 +32,7 @@ use std::{
     time::Duration,
 };
 use types::{AppId, BuildId, DeaId, InstanceId, Timestamp};
-use warden_client::ProcessExit;
+use warden_client::{Endpoint, ProcessExit};
 
 /// How long a lower fencing number must go on commanding before it is believed.
 const DOUBT: Duration = Duration::from_secs(60);
@@ -64,6 +64,7 @@ struct Instance {
     tickets: Vec<Ticket>,
     launch: Option<LaunchSpec>,
     routes: BTreeSet<Route>,
+    egress: Egress,
     place: Option<Place>,
     running_since: Option<Timestamp>,
     crash_count: u32,
@@ -77,6 +78,17 @@ struct Instance {
     early_exit: Option<ProcessExit>,
     missing: u8,
     meter: Meter,
+}
+
+/// What the container may reach.
+#[derive(Debug, Default)]
+struct Egress {
+    /// As the cloud controller last told.
+    wanted: Vec<Endpoint>,
+    /// As Warden has it; none: there is no container yet.
+    known: Option<Vec<Endpoint>>,
+    /// Warden is being told.
+    telling: bool,
 }
 
 struct Work {
@@ -165,6 +177,7 @@ impl Core {
             Input::RoutesHint(app) => self.ask_routes(|slot| slot.app == app, &mut out),
             Input::RoutesDue => self.ask_routes(|_| true, &mut out),
             Input::Routes(answer) => self.routes(answer, &mut out),
+            Input::EgressSet(id, outcome) => self.egress_set(id, outcome, &mut out),
             Input::RegisterAll => {
                 let serving: Vec<_> = self.instances.iter().filter(|(_, i)| i.phase.serves()).map(|(id, _)| *id).collect();
                 for id in serving {
@@ -206,6 +219,7 @@ impl Instance {
             tickets: vec![],
             launch: None,
             routes: BTreeSet::new(),
+            egress: Egress::default(),
             place: None,
             running_since: None,
             crash_count: 0,

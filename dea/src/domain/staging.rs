@@ -91,7 +91,7 @@ pub fn spec(common: &Common, staging: &StagingSpec, inputs: &Inputs) -> Containe
             log_bytes_per_second: staging.log_rate_limit_bytes_per_second,
         },
         ports: vec![],
-        egress: vec![],
+        egress: container::endpoints(&staging.egress),
         volumes: vec![],
         process: process(MAIN, &env),
         log: Some(LogTarget {

@@ -22,11 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 /// In words for the user.
 pub async fn create(world: &World, spec: &ContainerSpec) -> Result<(Place, Option<ProcessExit>), String> {
+    let mut spec = std::borrow::Cow::Borrowed(spec);
     let deadline = Instant::now() + PATIENCE;
     let mut backoff = Backoff::peers();
     loop {
         let permit = world.creations.acquire().await;
-        let made = world.outside.warden.create(spec).await;
+        let made = world.outside.warden.create(&spec).await;
         drop(permit);
         match made {
             Ok(info) => return Ok((Place::from(&info), info.exit)),
@@ -37,6 +38,11 @@ pub async fn create(world: &World, spec: &ContainerSpec) -> Result<(Place, Optio
             Err(Error::Unreachable(..)) => return Err("the container runtime does not answer".into()),
             // The room is reserved in this DEA's books already; Warden gives it back once an earlier container is all gone.
             Err(cause) if cause.kind() == Some(ErrorKind::NoRoom) && Instant::now() < deadline => backoff.pause().await,
+            // What a service says of itself must not keep an app from starting.
+            Err(cause) if cause.kind() == Some(ErrorKind::Invalid) && !spec.egress.is_empty() => {
+                warn!(error = &cause as &dyn std::error::Error, handle = spec.handle, "trying without ways to services");
+                spec.to_mut().egress.clear();
+            }
             Err(cause) => return Err(cause.to_string()),
         }
     }

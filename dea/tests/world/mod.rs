@@ -224,7 +224,8 @@ impl World {
             ResponseTemplate::new(200).set_body_bytes(DROPLET),
         )
         .await;
-        let routes = serde_json::json!({"routes": {launch.version.to_string(): launch.routes}});
+        let version = launch.version.to_string();
+        let routes = serde_json::json!({"routes": {version.clone(): launch.routes}, "egress": {version: launch.egress}});
         self.serves("POST", "/internal/v1/routes", ResponseTemplate::new(200).set_body_json(routes)).await;
         self.serves("POST", "/internal/v1/crashes", ResponseTemplate::new(204)).await;
     }

@@ -65,6 +65,11 @@ impl FakeWarden {
         self.0.state.lock().containers.get(handle).map(|(spec, _)| spec.clone())
     }
 
+    /// What a container may reach now.
+    pub(crate) fn egress(&self, handle: &str) -> Option<Vec<warden_client::Endpoint>> {
+        self.0.state.lock().containers.get(handle).map(|(_, info)| info.egress.clone())
+    }
+
     /// The main process ends.
     pub(crate) fn crash(&self, handle: &str, status: i32, out_of_memory: bool) {
         let exit = exit(status, out_of_memory);

@@ -34,8 +34,8 @@ pub struct AppManifest {
     pub random_route: bool,
     /// A route of the app's own name, if there is none.
     pub default_route: bool,
-    /// Names of service instances to bind.
-    pub services: Vec<String>,
+    /// Service instances to bind.
+    pub services: Vec<ServiceManifest>,
     /// Its processes; settings at the top of the app stand in the one of type `web`.
     pub processes: Vec<ProcessManifest>,
 }
@@ -49,6 +49,17 @@ pub struct RouteManifest {
     pub protocol: Option<String>,
     /// Options as the routes API takes them, if stated.
     pub options: Option<Value>,
+}
+
+/// One service instance of a manifest.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServiceManifest {
+    /// The instance's name.
+    pub name: String,
+    /// The binding's name, if stated.
+    pub binding_name: Option<String>,
+    /// For the broker, if stated.
+    pub parameters: Option<Map<String, Value>>,
 }
 
 /// One process of a manifest. What is `None` stays as it is.
@@ -381,7 +392,7 @@ fn is_route(text: &str) -> bool {
         && !path.chars().any(|c| c.is_whitespace() || c.is_control() || c == '?' || c == '#')
 }
 
-fn read_services(value: Option<&Value>, problems: &mut Problems) -> Vec<String> {
+fn read_services(value: Option<&Value>, problems: &mut Problems) -> Vec<ServiceManifest> {
     let list = match value {
         None | Some(Value::Null) => return vec![],
         Some(Value::Array(list)) => list,
@@ -390,14 +401,46 @@ fn read_services(value: Option<&Value>, problems: &mut Problems) -> Vec<String> 
             return vec![];
         }
     };
-    let names = list.iter().filter_map(|entry| {
-        let name = entry.as_str().or_else(|| entry.get("name").and_then(Value::as_str));
-        if name.is_none() {
+    let mut services: Vec<ServiceManifest> = vec![];
+    for entry in list {
+        let Some(name) = entry.as_str().or_else(|| entry.get("name").and_then(Value::as_str)).filter(|name| !name.is_empty())
+        else {
             problems.push("Services must be a list of names or of objects with a name".into());
+            continue;
+        };
+        let mut service = ServiceManifest { name: name.to_owned(), ..ServiceManifest::default() };
+        let known = ["name", "binding_name", "parameters"];
+        let unknown: Vec<String> = entry
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| !known.contains(&key.as_str()))
+            .map(|(key, _)| format!("'{key}'"))
+            .collect();
+        if !unknown.is_empty() {
+            problems.push(format!("Service '{name}': Unknown field(s): {}", unknown.join(", ")));
         }
-        name.map(str::to_owned)
-    });
-    names.collect()
+        let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        match entry.get("binding_name") {
+            None | Some(Value::Null) => {}
+            Some(Value::String(text)) if (1..=255).contains(&text.len()) && text.bytes().all(word) => {
+                service.binding_name = Some(text.clone());
+            }
+            Some(_) => {
+                problems.push(format!("Service '{name}': Binding name must be 1 to 255 alphanumeric characters, '-' or '_'"))
+            }
+        }
+        match entry.get("parameters") {
+            None | Some(Value::Null) => {}
+            Some(Value::Object(parameters)) => service.parameters = Some(parameters.clone()),
+            Some(_) => problems.push(format!("Service '{name}': Parameters must be an object")),
+        }
+        if services.iter().any(|other| other.name == service.name) {
+            problems.push(format!("Service '{name}' may only be present once"));
+        }
+        services.push(service);
+    }
+    services
 }
 
 fn read_sidecars(value: Option<&Value>, problems: &mut Problems) {

@@ -28,6 +28,10 @@ pub fn diff(index: usize, stated: &Map<String, Value>, existing: Option<&render:
     let mut found = vec![];
     for (key, value) in stated.iter().filter(|(key, _)| APP_KEYS.contains(&key.as_str())) {
         let path = format!("/applications/{index}/{}", escape(key));
+        if key == "services" {
+            compare_services(&path, &existing, value, &mut found);
+            continue;
+        }
         let value = normal(key, value);
         compare(&path, list_id(key), existing.get(key.as_str()), &value, &mut found);
     }
@@ -91,8 +95,20 @@ fn list_id(key: &str) -> Option<&'static str> {
     match key {
         "processes" => Some("type"),
         "routes" => Some("route"),
-        "sidecars" | "services" => Some("name"),
+        "sidecars" => Some("name"),
         _ => None,
+    }
+}
+
+/// What is bound already stays as it is, whatever a manifest says about it; nothing is unbound.
+fn compare_services(path: &str, existing: &Map<String, Value>, stated: &Value, found: &mut Vec<Difference>) {
+    let name = |service: &Value| service.as_str().or_else(|| service["name"].as_str()).map(str::to_lowercase);
+    let bound: Vec<_> = existing.get("services").and_then(Value::as_array).into_iter().flatten().map(name).collect();
+    for (index, service) in stated.as_array().into_iter().flatten().enumerate() {
+        if !bound.contains(&name(service)) {
+            let path = format!("{path}/{index}");
+            found.push(Difference { op: "add", path, was: None, value: Some(service.clone()) });
+        }
     }
 }
 
@@ -167,6 +183,20 @@ mod tests {
             ..App::default()
         }
     }
+    #[test]
+    fn only_services_that_are_not_bound_yet_are_a_difference() {
+        let bound = App {
+            services: vec![
+                render::Service::Plain("mydb".into()),
+                render::Service::Named { name: "cache".into(), binding_name: "c".into() },
+            ],
+            ..existing()
+        };
+        let lines = "  services: [mydb, {name: cache, parameters: {a: 1}}, {name: queue, binding_name: q}]\n";
+        assert_eq!(told(lines, Some(&bound)), [r#"add /applications/0/services/2 null->{"binding_name":"q","name":"queue"}"#]);
+        assert_eq!(told("  services: [mydb]\n", None).len(), 2, "of a new app, with its name");
+    }
+
     fn told(lines: &str, existing: Option<&App>) -> Vec<String> {
         let apps = parse(format!("applications:\n- name: dora\n{lines}").as_bytes()).unwrap();
         let told = |d: Difference| format!("{} {} {}->{}", d.op, d.path, d.was.unwrap_or_default(), d.value.unwrap_or_default());

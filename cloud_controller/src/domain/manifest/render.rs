@@ -30,6 +30,9 @@ pub struct App {
     /// Its features.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub features: BTreeMap<String, bool>,
+    /// What is bound to it, sorted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Service>,
     /// Its routes, sorted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
@@ -38,6 +41,30 @@ pub struct App {
     pub metadata: Metadata,
     /// Its processes, sorted by type.
     pub processes: Vec<Process>,
+}
+
+/// One bound service instance: its name, or with the name of the binding.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(untagged)]
+pub enum Service {
+    /// Without a name of the binding's own.
+    Plain(String),
+    /// With one.
+    Named {
+        /// The instance's name.
+        name: String,
+        /// The binding's name.
+        binding_name: String,
+    },
+}
+
+impl Service {
+    /// The instance's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Plain(name) | Self::Named { name, .. } => name,
+        }
+    }
 }
 
 /// One route.

@@ -1,6 +1,6 @@
 //! The life of an instance, from its claim to its end.
 
-use super::{Claimed, Core, Effect, FetchFailure, Instance, ProbePlan, Verdict};
+use super::{Claimed, Core, Effect, Egress, FetchFailure, Instance, ProbePlan, Verdict};
 use crate::domain::{
     claim::{self, Wanted},
     container::{self, Place},
@@ -69,6 +69,7 @@ impl Core {
         };
         let spec = container::instance(&self.settings.common, &instance.slot, &launch, &layer, instance.revision);
         instance.routes = launch.routes.iter().cloned().collect();
+        instance.egress = Egress { wanted: spec.egress.clone(), known: Some(spec.egress.clone()), telling: false };
         // The environment is Warden's from here on; it is not needed again and not kept.
         instance.launch = Some(LaunchSpec { env: BTreeMap::new(), binding_files: BTreeMap::new(), ..*launch });
         self.cell(id, LogType::Out, |cell, id| format!("Cell {cell} creating container for instance {id}"), now, out);
@@ -109,6 +110,8 @@ impl Core {
         };
         instance.place = Some(place);
         let exit = exit.or(instance.early_exit.take());
+        // Something may have been bound or unbound since the launch spec was read.
+        self.set_egress(id, out);
         self.cell(id, LogType::Out, |cell, id| format!("Cell {cell} successfully created container for instance {id}"), now, out);
         match next {
             Ok(phase) => {

@@ -1,6 +1,6 @@
 //! Taking back what is here after a restart, finding what events did not tell, emptying the host.
 
-use super::{Core, Effect, Instance, Recovery, Told, Work};
+use super::{Core, Effect, Egress, Instance, Recovery, Told, Work};
 use crate::domain::{
     claim::{self, Slot},
     container::{self, Kind, Place},
@@ -85,6 +85,7 @@ impl Core {
         instance.routes = launch.routes.iter().cloned().collect();
         instance.launch = Some(launch);
         instance.place = Some(Place::from(info));
+        instance.egress = Egress { wanted: info.egress.clone(), known: Some(info.egress.clone()), telling: false };
         instance.revision = revision;
         instance.running_since = instance.phase.serves().then_some(since);
         if let Some(record) = record {

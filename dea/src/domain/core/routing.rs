@@ -1,11 +1,12 @@
 //! Routes of instances that serve.
 
 use super::{Core, Effect, FAREWELLS, Farewell};
-use crate::domain::{claim::Slot, routes};
+use crate::domain::{claim::Slot, container, routes};
 use cloud_controller_client::{Route, RoutesAnswer};
 use messages::router::Register;
 use std::collections::BTreeSet;
 use types::{InstanceId, VersionId};
+use warden_client::Endpoint;
 
 impl Core {
     pub(super) fn register_of(&self, id: InstanceId, route: &Route) -> Option<Register> {
@@ -66,7 +67,11 @@ impl Core {
         let ids: Vec<_> = self.instances.keys().copied().collect();
         for id in ids {
             let Some(instance) = self.instances.get_mut(&id) else { continue };
-            let Some(new) = answer.routes.get(&instance.slot.version) else { continue };
+            let version = instance.slot.version;
+            let Some(new) = answer.routes.get(&version) else { continue };
+            instance.egress.wanted = container::endpoints(answer.egress.get(&version).map_or(&[][..], |open| open));
+            self.set_egress(id, out);
+            let Some(instance) = self.instances.get_mut(&id) else { continue };
             let new: BTreeSet<Route> = new.iter().cloned().collect();
             let (gone, added) = routes::difference(&instance.routes, &new);
             instance.routes = new;
@@ -77,6 +82,26 @@ impl Core {
             let (gone, added) = (of(self, &gone), of(self, &added));
             self.unregister(gone, out);
             self.tell_register(added, out);
+        }
+    }
+
+    /// Has Warden know what a container may reach, if that is something else than it does.
+    pub(super) fn set_egress(&mut self, id: InstanceId, out: &mut Vec<Effect>) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let egress = &mut instance.egress;
+        if instance.place.is_some() && !egress.telling && egress.known.as_ref() != Some(&egress.wanted) {
+            egress.telling = true;
+            out.push(Effect::SetEgress(id, egress.wanted.clone()));
+        }
+    }
+
+    /// What Warden refuses is tried again with the next answer of the cloud controller.
+    pub(super) fn egress_set(&mut self, id: InstanceId, outcome: Option<Vec<Endpoint>>, out: &mut Vec<Effect>) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        instance.egress.telling = false;
+        if outcome.is_some() {
+            instance.egress.known = outcome;
+            self.set_egress(id, out);
         }
     }
 }

@@ -95,7 +95,7 @@ impl Sim {
                 Effect::Register(register) => drop(self.routes.insert(register.host)),
                 Effect::Unregister(register) => drop(self.routes.remove(&register.host)),
                 Effect::Answer(ticket, _) => drop(self.asked.remove(&ticket)),
-                Effect::Emit(_) | Effect::Tell | Effect::ReportCrash(_) | Effect::AskRoutes(_) | Effect::RememberFence(_) => {}
+                Effect::Emit(_) | Effect::Tell | Effect::ReportCrash(_) | Effect::AskRoutes(_) | Effect::SetEgress(..) | Effect::RememberFence(_) => {}
                 other => self.pending.push(other),
             }
         }
@@ -193,7 +193,7 @@ impl Sim {
                     address: Ipv4Addr::from_bits((10 << 24) + self.made),
                     host_address: place().host,
                     ports: place().ports,
-                    egress: vec![],
+                    egress: spec.egress.clone(),
                     created_at: self.now.0,
                     exit: None,
                 };

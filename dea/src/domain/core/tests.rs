@@ -590,6 +590,30 @@ fn routes_follow_what_the_cloud_controller_says() {
 }
 
 #[test]
+fn what_a_service_opens_and_closes_is_told_to_warden_until_it_has_it() {
+    use cloud_controller_client::{Egress, Transport};
+    let mut world = World::new();
+    world.running();
+    let open = |port| Egress { address: [10, 20, 0, 5].into(), first_port: port, last_port: port, protocol: Transport::Tcp };
+    let answer = |ports: &[u16]| {
+        let egress = BTreeMap::from([(id(3), ports.iter().map(|port| open(*port)).collect())]);
+        Input::Routes(RoutesAnswer { routes: BTreeMap::from([(id(3), vec![route("shop.example")])]), egress })
+    };
+    let way = |port| warden_client::Endpoint::tcp([10, 20, 0, 5].into(), port);
+    assert_eq!(world.give(answer(&[])), [], "as it was created");
+    assert_eq!(world.give(answer(&[5432])), [Effect::SetEgress(id(4), vec![way(5432)])]);
+    assert_eq!(world.give(answer(&[5432, 6379])), [], "one at a time");
+    let both = vec![way(5432), way(6379)];
+    let told = world.give(Input::EgressSet(id(4), Some(vec![way(5432)])));
+    assert_eq!(told, [Effect::SetEgress(id(4), both.clone())], "the newest word counts");
+    assert_eq!(world.give(Input::EgressSet(id(4), None)), [], "refused, or no answer");
+    assert_eq!(world.give(answer(&[5432, 6379])), [Effect::SetEgress(id(4), both.clone())], "tried again");
+    assert_eq!(world.give(Input::EgressSet(id(4), Some(both))), []);
+    assert_eq!(world.give(answer(&[5432, 6379])), []);
+    assert_eq!(world.give(answer(&[])), [Effect::SetEgress(id(4), vec![])], "unbound");
+}
+
+#[test]
 fn a_route_that_comes_back_is_not_taken_away_by_a_late_repetition() {
     let mut world = World::new();
     world.running();

@@ -14,7 +14,7 @@ use messages::{
 };
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 use types::{AppId, BuildId, InstanceId, VersionId};
-use warden_client::{ContainerInfo, ContainerSpec, Metrics, ProcessExit};
+use warden_client::{ContainerInfo, ContainerSpec, Endpoint, Metrics, ProcessExit};
 
 /// Where an answer goes; the shell knows.
 pub type Ticket = u64;
@@ -154,6 +154,8 @@ pub enum Input {
     RoutesDue,
     /// The cloud controller's answer.
     Routes(RoutesAnswer),
+    /// Warden knows what a container may reach: this; none: it refuses or does not answer.
+    EgressSet(InstanceId, Option<Vec<Endpoint>>),
     /// It is time to register everything.
     RegisterAll,
     /// It is time to repeat unregistrations.
@@ -212,6 +214,8 @@ pub enum Effect {
     ReportCrash(Box<CrashReport>),
     /// Ask the cloud controller. -> [`Input::Routes`]
     AskRoutes(Vec<VersionId>),
+    /// Tell Warden what a container may reach from here on. -> [`Input::EgressSet`]
+    SetEgress(InstanceId, Vec<Endpoint>),
     /// Send a heartbeat and an advertisement.
     Tell,
     /// Take a staging, create-only. -> [`Input::WorkClaimed`]

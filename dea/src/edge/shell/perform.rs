@@ -105,6 +105,13 @@ impl Shell {
                 }
             }
             Effect::AskRoutes(versions) => self.spawn(outbound::ask_routes(world, versions, self.inputs.clone())),
+            Effect::SetEgress(id, endpoints) => self.reply(async move {
+                let set = world.outside.warden.set_egress(&claim::handle(id), &endpoints).await;
+                if let Err(cause) = &set {
+                    warn!(error = cause as &dyn std::error::Error, instance.id = %id, "what a container may reach could not be changed");
+                }
+                Input::EgressSet(id, set.ok().map(|()| endpoints))
+            }),
             Effect::Tell => self.tell = true,
             Effect::ClaimWork(build) => self.reply(async move {
                 let outcome = claims::claim_work(&world, world.settings.common.dea, build).await;
