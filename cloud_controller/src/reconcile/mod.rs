@@ -2,4 +2,5 @@
 
 pub mod blobs;
 pub mod operations;
+pub mod own_brokers;
 pub mod retention;

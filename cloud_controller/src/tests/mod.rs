@@ -6,9 +6,13 @@
 mod apps;
 mod harness;
 mod internal;
+mod marketplace;
 mod platform;
 mod push;
 mod routes;
+mod service_instances;
+mod services_bindings;
+mod services_catalog;
 mod tenancy;
 mod uploads;
 
@@ -50,6 +54,9 @@ async fn every_scenario_holds_on_postgresql() {
         push::SCENARIOS,
         uploads::SCENARIOS,
         apps::SCENARIOS,
+        service_instances::SCENARIOS,
+        services_bindings::SCENARIOS,
+        services_catalog::SCENARIOS,
     ]
     .concat();
     for (number, (name, scenario)) in all.into_iter().enumerate() {

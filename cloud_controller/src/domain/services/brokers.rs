@@ -185,17 +185,26 @@ fn name_taken() -> Error {
 }
 
 fn begin(tx: &mut Tx<'_>, broker: &Broker, operation: &str, sync: &Sync) -> Result<Job> {
-    let new = New {
+    let new = synchronization(broker, Originator::of(tx), sync, Some((operation, (KIND, &broker.guid))))?;
+    operations::begin_job(tx, new, || Error::invalid("Cannot update a broker when other operation is already in progress"))
+}
+
+fn synchronization<'a>(
+    broker: &'a Broker,
+    user: Option<Originator>,
+    sync: &Sync,
+    job: Option<(&'a str, (&'a str, &'a str))>,
+) -> Result<New<'a>> {
+    Ok(New {
         kind: Kind::BrokerSynchronize,
         resource: &broker.guid,
         broker: Some(&broker.guid),
-        user: Originator::of(tx),
+        user,
         target: Target::default(),
         data: serde_json::to_value(sync).map_err(|e| Error::internal("writing an operation", e))?,
         time: MAX_POLLING,
-        job: Some((operation, (KIND, &broker.guid))),
-    };
-    operations::begin_job(tx, new, || Error::invalid("Cannot update a broker when other operation is already in progress"))
+        job,
+    })
 }
 
 /// Begins to delete a broker without instances (A; W for that of a space).
@@ -381,11 +390,16 @@ pub struct Own {
     pub password: Secret,
 }
 
-/// Registers one of our own brokers, or fetches its catalog once more; `refresh`: also where nothing has changed.
+/// Whether the catalog of one of our own brokers is here, fetched since `since` (microseconds).
+pub fn is_kept(broker: &Broker, since: i64) -> bool {
+    broker.space_guid.is_some() || (broker.state == AVAILABLE && broker.updated_at >= since)
+}
+
+/// Begins to fetch the catalog of one of our own brokers, unless that is under way; registers it when it is not known.
 ///
-/// Returns nothing where nothing is to be done. New plans are for everybody.
-pub fn keep(tx: &mut Tx<'_>, own: &Own, refresh: bool) -> Result<Option<Job>> {
-    let Some(broker) = store::find_named(tx.conn, &own.name)? else {
+/// New plans are for everybody. There is no job and no event where nothing is new: it is tried until the broker answers.
+pub fn keep(tx: &mut Tx<'_>, own: &Own) -> Result<()> {
+    let Some(mut broker) = store::find_named(tx.conn, &own.name)? else {
         let new = NewBroker {
             name: own.name.clone(),
             url: own.url.clone(),
@@ -396,23 +410,20 @@ pub fn keep(tx: &mut Tx<'_>, own: &Own, refresh: bool) -> Result<Option<Job>> {
             public: true,
             request: json!({ "name": own.name, "url": own.url }),
         };
-        return create(tx, &new).map(Some);
+        return create(tx, &new).map(drop);
     };
-    let password = operations::address(tx, broker.clone())?.password;
-    let same = (&broker.url, &broker.username, password.expose()) == (&own.url, &own.username, own.password.expose());
-    let busy = broker.state == SYNCHRONIZING || broker.state == DELETE_IN_PROGRESS;
-    if broker.space_guid.is_some() || busy || (same && broker.state == AVAILABLE && !refresh) {
-        return Ok(None);
+    if broker.space_guid.is_some() || broker.state == SYNCHRONIZING || broker.state == DELETE_IN_PROGRESS {
+        return Ok(());
     }
-    let change = BrokerChange {
+    let sync = Sync {
+        before: broker.state.clone(),
+        public: true,
+        name: None,
         url: Some(own.url.clone()),
         credentials: Some((own.username.clone(), own.password.clone())),
-        public: true,
-        request: json!({ "url": own.url }),
-        ..BrokerChange::default()
     };
-    match update(tx, &broker.guid, &change)? {
-        Updated::Job(job) => Ok(Some(job)),
-        Updated::Now(_) => Ok(None),
-    }
+    let busy = || Error::invalid("Cannot update a broker when other operation is already in progress");
+    operations::begin(tx, synchronization(&broker, None, &sync, None)?, busy)?;
+    broker.state = SYNCHRONIZING.to_owned();
+    Ok(store::save(tx.conn, &broker)?)
 }
