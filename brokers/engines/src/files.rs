@@ -76,6 +76,20 @@ pub fn copy_if_changed(from: &Path, to: &Path, user: User) -> Result<bool, Error
     Ok(true)
 }
 
+/// Certificate, key and authority as a server wants them: copies of its own in `folder`, named `server.pem`, `server.key` and
+/// `ca.pem`. True if any of them changed.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn copy_tls(tls: &foundation::config::TlsSection, folder: &Path, user: User) -> Result<bool, Error> {
+    self::folder(folder, user)?;
+    let mut changed = false;
+    for (from, name) in [(&tls.certificate, "server.pem"), (&tls.key, "server.key"), (&tls.ca, "ca.pem")] {
+        changed |= copy_if_changed(from, &folder.join(name), user)?;
+    }
+    Ok(changed)
+}
+
 /// Removes a folder and all in it; it may be gone already.
 ///
 /// # Errors

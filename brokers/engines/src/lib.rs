@@ -13,12 +13,15 @@
 //! Beside that, what all brokers need: private files and folders ([`files`]), names and passwords ([`names`]), programs that
 //! run to their end ([`Program::output`], [`Program::stream_to`]), and the store of backups ([`backups`]).
 //!
+//! [`settings`] has what brokers of shared servers have in common in their files.
+//!
 //! This crate knows no protocol of any database, no plan, no binding, and nothing of HTTP.
 
 pub mod backups;
 pub mod files;
 pub mod names;
 pub mod process;
+pub mod settings;
 
 mod error;
 mod log;

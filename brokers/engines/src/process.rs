@@ -160,6 +160,9 @@ pub(crate) async fn stop_left(log: &Path, signal: Signal, grace: Duration) {
 
 /// True if no process holds the log: there is no server.
 pub(crate) fn is_free(log: &Path) -> bool {
+    if !log.exists() {
+        return true;
+    }
     let Ok(open) = open_log(log) else { return true };
     flock(&open, FlockOperation::NonBlockingLockExclusive).is_ok()
 }

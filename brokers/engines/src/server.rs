@@ -95,6 +95,7 @@ struct Inner {
     wanted: watch::Sender<bool>,
     phase: watch::Sender<Phase>,
     again: Notify,
+    forgotten: Notify,
 }
 
 /// Pauses before the next start after a failed one.
@@ -119,13 +120,15 @@ impl Server {
         files::folder(&settings.folder, settings.user)?;
         settings.folder = settings.folder.canonicalize().map_err(crate::error::file("find", &settings.folder))?;
         let wanted = settings.folder.join("wanted").exists();
-        let phase = if wanted { Phase::Starting } else { Phase::Stopped };
+        // Not `Stopped`, even if it is not wanted: one that was left may still run.
+        let phase = Phase::Starting;
         let inner = Inner {
             engine,
             settings,
             wanted: watch::Sender::new(wanted),
             phase: watch::Sender::new(phase),
             again: Notify::new(),
+            forgotten: Notify::new(),
         };
         let server = Self(Arc::new(inner));
         shutdown.spawn(server.clone().keep(shutdown.clone()));
@@ -193,13 +196,28 @@ impl Server {
     /// As [`Server::release`]; [`Error::File`].
     pub async fn destroy(&self) -> Result<(), Error> {
         self.release().await?;
+        self.forget();
         remove_folder(&self.0.settings.folder.join("data"))?;
         remove_folder(&self.0.settings.folder)
     }
 
-    /// Stops it in order and starts it again, with new configuration files.
-    pub fn restart(&self) {
-        self.0.again.notify_one();
+    /// Ends the care for a server that was released and will never be needed again.
+    pub fn forget(&self) {
+        self.0.forgotten.notify_one();
+    }
+
+    /// Stops it in order and starts it again, with new configuration files; returns once it serves.
+    ///
+    /// # Errors
+    /// As [`Server::ensure`].
+    pub async fn restart(&self) -> Result<(), Error> {
+        let mut phase = self.0.phase.subscribe();
+        if let before @ Phase::Running { .. } = self.phase() {
+            self.0.again.notify_one();
+            let time = self.0.settings.stop_timeout + Duration::from_secs(10);
+            let _ = tokio::time::timeout(time, phase.wait_for(|now| *now != before)).await;
+        }
+        self.ensure().await
     }
 
     /// Where it is in its life now.
@@ -241,6 +259,7 @@ impl Server {
                 failures = 0;
                 tokio::select! {
                     _ = wanted.wait_for(|wanted| *wanted) => {}
+                    () = self.0.forgotten.notified() => return,
                     () = shutdown.requested() => return,
                 }
             }
@@ -305,7 +324,6 @@ impl Server {
         self.show(Phase::Starting);
         info!(pid = running.pid(), "stopping the {} server", self.name());
         running.stop(self.0.engine.stop_signal(), self.0.settings.stop_timeout, &self.log()).await;
-        self.show(Phase::Stopped);
         None
     }
 

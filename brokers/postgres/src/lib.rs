@@ -1,0 +1,83 @@
+//! The postgres broker: PostgreSQL databases on a shared server that it keeps itself.
+//!
+//! An instance is a database with an owner role that nobody can log in as; a binding is a login that is a member of it and acts
+//! as it, so that what one binding makes, the next can use. The server is PostgreSQL as Debian packages it, started at the
+//! first instance and stopped when the last one is gone ([`engines`]). See `README.md`.
+//!
+//! - [`config`]: settings. - `engine`: the server's configuration. - `cluster`, `sql`: what is done in it. - `broker`: the
+//!   operations. - `backup`: dump, restore, clone. - `catalog`, `credentials`: what platforms and applications see.
+//!
+//! It knows nothing of HTTP (the SDK does), and of the platform only what requests say.
+
+pub mod config;
+
+mod backup;
+mod broker;
+mod catalog;
+mod cluster;
+mod credentials;
+mod engine;
+mod sql;
+
+pub use broker::PostgresBroker;
+
+use broker::Inner;
+use cluster::{Cluster, Socket};
+use config::Config;
+use credentials::Address;
+use engine::Postgres;
+use engines::{Error, Server, backups::Store, files, names};
+use foundation::{Secret, Shutdown};
+use rand::rngs::StdRng;
+use std::{path::Path, sync::Arc};
+use types::Clock;
+
+/// What the broker meets outside of itself.
+pub struct Outside {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub rng: StdRng,
+}
+
+/// Opens the broker: its folders, and its server if there was one.
+///
+/// # Errors
+/// When its files or the server's programs cannot be used.
+pub async fn open(config: Config, outside: Outside, shutdown: &Shutdown) -> Result<PostgresBroker, Error> {
+    let Outside { clock, mut rng } = outside;
+    let user = config.engine.user;
+    let folder = config.state.join("engine");
+    files::folder(&folder, user)?;
+    let password = admin_password(&folder.join("password"), &mut rng)?;
+    let socket = Socket { folder: folder.join("sockets"), port: config.engine.port, password: password.clone() };
+    let cluster = Arc::new(Cluster::new(socket, rng, shutdown.clone())?);
+    let store = Store::open(config.state.join("backups"), user, config.engine.largest_backup_bytes)?;
+    let engine = Postgres::new(config.engine.clone(), folder.clone(), password, cluster.clone());
+    let server = Server::open(engines::Settings::new(folder.clone(), user), Arc::new(engine), shutdown)?;
+    let version = engine::version(&config.engine, Some(&server.data())).await?;
+    let authority =
+        std::fs::read_to_string(&config.engine.tls.ca).map_err(|e| Error::File("read", config.engine.tls.ca.clone(), e))?;
+    Ok(PostgresBroker(Arc::new(Inner {
+        catalog: catalog::catalog(&config.plans, &version),
+        version,
+        server,
+        cluster,
+        store,
+        address: Address { host: config.engine.host.clone(), port: config.engine.port, authority },
+        clock,
+        folder,
+        shutdown: shutdown.clone(),
+        use_of_server: Default::default(),
+        taken: Default::default(),
+        config,
+    })))
+}
+
+/// The administrator's password, drawn at the first start.
+fn admin_password(path: &Path, rng: &mut StdRng) -> Result<Secret, Error> {
+    if !path.exists() {
+        files::write(path, names::password(rng).as_bytes(), files::User(None))?;
+    }
+    std::fs::read_to_string(path).map(Secret::new).map_err(|e| Error::File("read", path.to_owned(), e))
+}
