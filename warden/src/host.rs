@@ -12,8 +12,9 @@ use crate::{
     network::{self, Network, Ways},
     pool::Pool,
     record::{self, Record, Records, Resting},
-    shim::{self, Programs, Shim},
+    shim::{self, Programs, Shim, Spares},
     trust,
+    volumes::{Sizes, Volumes},
 };
 use foundation::Shutdown;
 use std::{
@@ -29,12 +30,14 @@ use tokio::sync::{broadcast, watch};
 use tracing::{info, warn};
 use types::{Clock, Timestamp};
 use warden_client::{
-    ContainerInfo, ContainerSpec, Endpoint, ErrorKind, Event, Metrics, ProcessExit, ProcessSpec, Response,
+    ContainerInfo, ContainerSpec, Endpoint, ErrorKind, Event, Metrics, ProcessExit, ProcessSpec, Response, VolumeInfo,
     shim::{INOTIFY_INSTANCES, INOTIFY_WATCHES, Launch, ShimRequest, ShimResponse},
 };
 
 /// How many events a slow reader may be behind.
 const EVENTS: usize = 4096;
+/// How long the next shim waits for the present one to be out of the way.
+const REFILL: Duration = Duration::from_millis(2);
 /// How long a request for a handle waits while the former container of that name is taken away.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -53,9 +56,10 @@ struct Inner {
     network: Network,
     images: Images,
     layers: Layers,
+    volumes: Volumes,
     records: Records,
     trust: PathBuf,
-    scratch: PathBuf,
+    spares: Spares,
     state: Mutex<State>,
     /// Held while the ways of one container change.
     egress: tokio::sync::Mutex<()>,
@@ -68,6 +72,8 @@ struct State {
     containers: BTreeMap<String, Container>,
     slots: Pool,
     ports: Pool,
+    /// All volumes of this host, those that are being made included.
+    volumes: Sizes,
 }
 
 #[derive(Clone)]
@@ -97,13 +103,15 @@ impl Host {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
         std::fs::create_dir_all(&scratch).map_err(failed)?;
+        let spares = Spares::open(&config.raw.state, scratch).map_err(failed)?;
         let records = Records::open(&config.raw.state).map_err(failed)?;
         let layers = Layers::open(&config.raw.state, &boot).map_err(failed)?;
         let resolvers = network::resolvers(&config);
         let trust = trust::layer(&config, &resolvers).map_err(Error::at("collecting certificates"))?;
         prepare_kernel(&config);
         let found = records.all().map_err(failed)?;
-        let state = State::recover(&config, &found, records.resting());
+        let (volumes, sizes) = Volumes::open(&config.raw.state).map_err(Error::at("reading volumes"))?;
+        let state = State::recover(&config, &found, records.resting(), sizes);
         let ports = state.containers.values().flat_map(|container| leads(&container.record)).collect();
         let open = state.containers.values().flat_map(|container| ways(&container.record)).collect();
         let (events, _) = broadcast::channel(EVENTS);
@@ -114,9 +122,10 @@ impl Host {
             network: Network::start(&config, &resolvers, &ports, &open).await?,
             images: Images::open(&config.raw.state)?,
             layers,
+            volumes,
             records,
             trust,
-            scratch,
+            spares,
             state: Mutex::new(state),
             egress: tokio::sync::Mutex::default(),
             events,
@@ -220,7 +229,7 @@ impl Host {
             match self.reserve(&spec, &digest)? {
                 Reserved::New(record) => break record,
                 Reserved::There(info) => return Ok(info),
-                Reserved::Busy => self.await_change(&spec.handle).await?,
+                Reserved::Busy(handle) => self.await_change(&handle).await?,
             }
         };
         validate::replace_placeholders(&mut spec, record.address, self.0.host_address, &record.ports);
@@ -232,14 +241,15 @@ impl Host {
 
     async fn make(&self, spec: ContainerSpec, record: Record, lowers: Vec<PathBuf>) -> Result<ContainerInfo> {
         let handle = record.handle.clone();
+        let mut made = vec![];
         let launched = async {
             self.0.records.write(&record).map_err(Error::at("writing the record"))?;
+            self.prepare_volumes(&spec, &mut made).await?;
             let template = self.0.images.template(record.disk_bytes).await?;
             let launch = Launch {
                 folder: self.0.records.folder(&handle),
-                scratch: self.0.scratch.clone(),
-                template,
                 lowers,
+                volumes: record.volumes.iter().map(|id| self.0.volumes.image(id)).collect(),
                 id_base: self.0.config.id_base(record.slot),
                 cgroup: self.0.cgroups.path(&handle),
                 link: self.0.config.link(record.slot),
@@ -250,7 +260,12 @@ impl Host {
             };
             let socket = self.socket(record.slot);
             let (ports, ways) = (leads(&record).collect(), ways(&record).collect());
-            tokio::try_join!(self.0.programs.launch(&launch, &socket), self.0.network.open(&ports, &ways))?;
+            let started = async {
+                let spare = self.0.spares.take(&self.0.programs, &template).await?;
+                self.0.programs.launch(spare, &launch, &socket).await
+            };
+            tokio::try_join!(started, self.0.network.open(&ports, &ways))?;
+            self.refill(template);
             Ok(Shim::connect(&socket).await)
         };
         match launched.await {
@@ -270,9 +285,85 @@ impl Host {
             }
             Err(e) => {
                 self.clear_now(&record).await;
+                for id in made {
+                    // Nothing was ever in it.
+                    if let Err(e) = self.delete_volume(&id).await {
+                        warn!(error = &e as &dyn std::error::Error, "the volume `{id}` of a container that failed stays");
+                    }
+                }
                 Err(e)
             }
         }
+    }
+
+    /// Makes a shim ready for the next container, once this one is told.
+    fn refill(&self, template: PathBuf) {
+        let host = self.clone();
+        self.0.shutdown.spawn(async move {
+            tokio::time::sleep(REFILL).await;
+            if let Err(e) = host.0.spares.refill(&host.0.programs, &template).await {
+                warn!(error = &e as &dyn std::error::Error, "no shim is ready for the next container");
+            }
+        });
+    }
+
+    /// Makes volumes that are named for the first time, which are noted, and grows those that are asked for larger than they are.
+    async fn prepare_volumes(&self, spec: &ContainerSpec, made: &mut Vec<String>) -> Result<()> {
+        for asked in &spec.volumes {
+            let before = self.0.volumes.size_mb(&asked.id);
+            let prepared = match before {
+                None => {
+                    made.push(asked.id.clone());
+                    self.0.volumes.make(&asked.id, asked.size_mb).await
+                }
+                Some(size_mb) => {
+                    // Its last container is dead; the kernel may let go of the disk a moment later.
+                    teardown::await_disk(&self.0.volumes.image(&asked.id)).await.map_err(Error::at("taking a volume over"))?;
+                    if size_mb < asked.size_mb { self.0.volumes.grow(&asked.id, asked.size_mb).await } else { Ok(()) }
+                }
+            };
+            if let Err(e) = prepared {
+                self.change(|state| match before {
+                    None => state.volumes.remove(&asked.id),
+                    Some(size_mb) => state.volumes.insert(asked.id.clone(), size_mb),
+                });
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+
+    /// All volumes.
+    pub(crate) fn volumes(&self) -> Vec<VolumeInfo> {
+        let state = self.state();
+        let info = |(id, size_mb): (&String, &u64)| VolumeInfo {
+            id: id.clone(),
+            size_mb: *size_mb,
+            container: state.holder(id).map(|holder| holder.record.handle.clone()),
+        };
+        state.volumes.iter().map(info).collect()
+    }
+
+    /// Removes a volume that no container has.
+    pub(crate) async fn delete_volume(&self, id: &str) -> Result<()> {
+        let failed = Error::at("removing a volume");
+        if !self.state().volumes.contains_key(id) {
+            return Ok(());
+        }
+        let held = |state: &State| match state.holder(id) {
+            Some(holder) => Err(Error::Conflict(format!("volume `{id}` belongs to container `{}` now", holder.record.handle))),
+            None => Ok(()),
+        };
+        held(&self.state())?;
+        teardown::await_disk(&self.0.volumes.image(id)).await.map_err(failed)?;
+        let gone = self.change(|state| {
+            held(state)?;
+            let gone = self.0.volumes.forget(id).map_err(failed)?;
+            state.volumes.remove(id);
+            Ok(gone)
+        })?;
+        let removed = tokio::task::spawn_blocking(move || crate::error::ignore_missing(std::fs::remove_dir_all(gone)));
+        removed.await.map_err(Error::at("removing a volume"))?.map_err(failed)
     }
 
     /// Host folders that make up the root file system, lowest first.
@@ -295,14 +386,22 @@ impl Host {
         let mut state = self.state();
         if let Some(there) = state.containers.get(&spec.handle) {
             return match &there.phase {
-                Phase::Going => Ok(Reserved::Busy),
+                Phase::Going => Ok(Reserved::Busy(spec.handle.clone())),
                 _ if there.record.spec_sha256 != digest => {
                     Err(Error::Conflict(format!("a container `{}` with another spec exists", spec.handle)))
                 }
-                Phase::Coming => Ok(Reserved::Busy),
+                Phase::Coming => Ok(Reserved::Busy(spec.handle.clone())),
                 Phase::Running => Ok(Reserved::There(there.record.info(self.0.host_address, None))),
                 Phase::Ended(exit) => Ok(Reserved::There(there.record.info(self.0.host_address, Some(exit.clone())))),
             };
+        }
+        for volume in &spec.volumes {
+            let Some(holder) = state.holder(&volume.id) else { continue };
+            let other = &holder.record.handle;
+            if holder.phase == Phase::Going {
+                return Ok(Reserved::Busy(other.clone()));
+            }
+            return Err(Error::Conflict(format!("volume `{}` belongs to container `{other}` now", volume.id)));
         }
         let record = state.promise(&self.0.config, spec, digest, &self.0.boot, now)?;
         state.containers.insert(spec.handle.clone(), Container { record: record.clone(), phase: Phase::Coming });
@@ -498,7 +597,8 @@ impl Host {
 enum Reserved {
     New(Record),
     There(ContainerInfo),
-    Busy,
+    /// Another container of that name, or one that has a volume of this one, is in between.
+    Busy(String),
 }
 
 impl Phase {
@@ -548,7 +648,7 @@ fn ways(record: &Record) -> impl Iterator<Item = (Ipv4Addr, Endpoint)> + '_ {
 }
 
 impl State {
-    fn recover(config: &Config, found: &[(String, Option<Record>)], resting: Resting) -> Self {
+    fn recover(config: &Config, found: &[(String, Option<Record>)], resting: Resting, volumes: Sizes) -> Self {
         let mut slots = Pool::new(0..=config.slots - 1);
         let mut ports = Pool::new(config.raw.network.first_port.into()..=config.raw.network.last_port.into());
         resting.slots.into_iter().for_each(|(slot, until)| slots.rest(slot, until));
@@ -559,7 +659,29 @@ impl State {
             record.ports.values().for_each(|port| ports.adopt((*port).into()));
             containers.insert(record.handle.clone(), Container { record: record.clone(), phase: Phase::Coming });
         }
-        Self { containers, slots, ports }
+        Self { containers, slots, ports, volumes }
+    }
+
+    /// The container that has a volume: one that ended has it no more.
+    fn holder(&self, volume: &str) -> Option<&Container> {
+        let live = self.containers.values().filter(|there| !matches!(there.phase, Phase::Ended(_)));
+        live.into_iter().find(|there| there.record.volumes.iter().any(|id| id == volume))
+    }
+
+    /// MiB that a spec's volumes take in addition to what they have.
+    fn growth(&self, spec: &ContainerSpec) -> Result<u64> {
+        let mut growth = 0;
+        for volume in &spec.volumes {
+            let has = self.volumes.get(&volume.id).copied().unwrap_or(0);
+            if volume.size_mb < has {
+                return Err(Error::Invalid(format!(
+                    "volume `{}` has {has} MB and cannot shrink to {}",
+                    volume.id, volume.size_mb
+                )));
+            }
+            growth += volume.size_mb - has;
+        }
+        Ok(growth)
     }
 
     fn set_phase(&mut self, handle: &str, phase: Phase) {
@@ -571,9 +693,11 @@ impl State {
     /// Takes room for a container, or says what is missing.
     fn promise(&mut self, config: &Config, spec: &ContainerSpec, digest: &str, boot: &str, now: Timestamp) -> Result<Record> {
         let promised = |of: fn(&Record) -> u64| self.containers.values().map(|there| of(&there.record)).sum::<u64>();
+        let growth = self.growth(spec)? << 20;
+        let kept = self.volumes.values().sum::<u64>() << 20;
         let room = [
             ("memory", spec.limits.memory_bytes, config.raw.capacity.memory_mb << 20, promised(|r| r.memory_bytes)),
-            ("disk", spec.limits.disk_bytes, config.raw.capacity.disk_mb << 20, promised(|r| r.disk_bytes)),
+            ("disk", spec.limits.disk_bytes + growth, config.raw.capacity.disk_mb << 20, promised(|r| r.disk_bytes) + kept),
         ];
         for (what, asked, all, promised) in room {
             let free = all.saturating_sub(promised);
@@ -591,6 +715,9 @@ impl State {
             };
             ports.insert(*inside, outside);
         }
+        for volume in &spec.volumes {
+            self.volumes.insert(volume.id.clone(), volume.size_mb);
+        }
         Ok(Record {
             handle: spec.handle.clone(),
             labels: spec.labels.clone(),
@@ -600,6 +727,7 @@ impl State {
             ports,
             egress: spec.egress.clone(),
             layers: spec.layers.clone(),
+            volumes: spec.volumes.iter().map(|volume| volume.id.clone()).collect(),
             memory_bytes: spec.limits.memory_bytes,
             disk_bytes: spec.limits.disk_bytes,
             created_at: now.0,

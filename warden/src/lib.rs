@@ -7,7 +7,7 @@
 //! - [`config`](mod@config): settings.
 //! - `server`: the socket. `host`: all containers; `host/teardown`: taking them away; `host/validate`: what may be asked for.
 //! - `shim`: starting shims and talking with them. `record`: what is written on disk. `pool`: addresses and ports that rest.
-//! - `network` with `nft`, `cgroups`, `images`, `layers`, `trust`: one part of a container each.
+//! - `network` with `nft`, `cgroups`, `images`, `layers`, `volumes`, `trust`: one part of a container each.
 
 pub mod config;
 
@@ -23,6 +23,7 @@ mod record;
 mod server;
 mod shim;
 mod trust;
+mod volumes;
 
 pub use config::{Config, Raw};
 pub use error::Error;

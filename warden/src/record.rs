@@ -28,6 +28,9 @@ pub(crate) struct Record {
     #[serde(default)]
     pub(crate) egress: Vec<Endpoint>,
     pub(crate) layers: Vec<String>,
+    /// Ids of its volumes.
+    #[serde(default)]
+    pub(crate) volumes: Vec<String>,
     pub(crate) memory_bytes: u64,
     pub(crate) disk_bytes: u64,
     pub(crate) created_at: u64,

@@ -105,8 +105,9 @@ async fn answer(request: Request, host: &Host, _unused: Vec<OwnedFd>) -> Result<
             host.create_layer(&layer, &archive, &prefix).await.map(|()| Response::Ok)?
         }
         Request::KeepLayers { keep } => host.keep_layers(keep).await.map(|()| Response::Ok)?,
-        Request::ListVolumes => Response::Volumes { volumes: vec![] },
-        Request::DeleteVolume { .. } | Request::Exec { .. } | Request::Events => Response::Ok,
+        Request::ListVolumes => Response::Volumes { volumes: host.volumes() },
+        Request::DeleteVolume { id } => host.delete_volume(&id).await.map(|()| Response::Ok)?,
+        Request::Exec { .. } | Request::Events => Response::Ok,
     })
 }
 

@@ -14,12 +14,13 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Stdio,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::{net::UnixStream, process::Command};
+use tokio::{net::UnixStream, process::Command, task::JoinHandle};
 use warden_client::{
     ErrorKind, frame,
-    shim::{Launch, Launched, ShimRequest, ShimResponse},
+    shim::{Launch, Launched, Prepare, ShimRequest, ShimResponse},
 };
 
 /// How long a container may take from the order to its first process.
@@ -49,35 +50,43 @@ impl Programs {
         command
     }
 
-    /// Starts a shim and waits until its container runs.
-    pub(crate) async fn launch(&self, launch: &Launch, socket: &Path) -> Result<()> {
+    /// Starts a shim that prepares what does not depend on a container.
+    async fn start(&self, prepare: Prepare) -> Result<Spare> {
         let failed = || Error::at::<io::Error>("starting a shim");
-        let listener = listen(socket).map_err(failed())?;
         let (ours, theirs) = StdStream::pair().map_err(failed())?;
-        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(launch.folder.join("shim.log"));
-        let mut child = self
-            .shim_command()
-            .arg0("warden_shim")
-            .stdin(OwnedFd::from(theirs))
-            .stderr(log.map_err(failed())?)
-            .spawn()
-            .map_err(failed())?;
+        let mut child = self.shim_command().arg0("warden_shim").stdin(OwnedFd::from(theirs)).spawn().map_err(failed())?;
         // Whoever lives then, the process is taken from the table of children when it ends.
-        tokio::spawn(async move { child.wait().await });
+        let end = tokio::spawn(async move { drop(child.wait().await) });
         ours.set_nonblocking(true).map_err(failed())?;
         let mut stream = UnixStream::from_std(ours).map_err(failed())?;
+        frame::send(&mut stream, &prepare, &[]).await.map_err(failed())?;
+        Ok(Spare { stream, prepare, end })
+    }
+
+    /// Turns a shim into the keeper of a container that runs.
+    pub(crate) async fn launch(&self, spare: Spare, launch: &Launch, socket: &Path) -> Result<()> {
+        let failed = || Error::at::<io::Error>("starting a shim");
+        let listener = listen(socket).map_err(failed())?;
+        let (mut stream, image) = (spare.stream, spare.prepare.image);
         let descriptors = [self.keeper.as_fd(), self.init.as_fd(), listener.as_fd()];
         let answer = async {
             frame::send(&mut stream, launch, &descriptors).await?;
-            frame::receive::<Launched>(&mut stream).await
+            loop {
+                match frame::receive::<Launched>(&mut stream).await? {
+                    Some((Launched::Prepared, _)) => {}
+                    answer => return io::Result::Ok(answer),
+                }
+            }
         };
-        match tokio::time::timeout(PATIENCE, answer).await {
-            Ok(Ok(Some((Launched::Running, _)))) => Ok(()),
-            Ok(Ok(Some((Launched::Failed { kind, message }, _)))) => Err(Error::from_shim("making the container", kind, message)),
-            Ok(Ok(None)) => Err(Error::Internal("making the container", died(&launch.folder).into())),
-            Ok(Err(e)) => Err(Error::at("making the container")(e)),
-            Err(_) => Err(Error::Internal("making the container", "no answer in time".into())),
-        }
+        let failure = match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Ok(Some((Launched::Running, _)))) => return Ok(()),
+            Ok(Ok(Some((Launched::Failed { kind, message }, _)))) => Error::from_shim("making the container", kind, message),
+            Ok(Ok(_)) => Error::Internal("making the container", died(&launch.folder).into()),
+            Ok(Err(e)) => Error::at("making the container")(e),
+            Err(_) => Error::Internal("making the container", "no answer in time".into()),
+        };
+        let _ = fs::remove_file(image); // unless it is the container's, which is cleared with it
+        Err(failure)
     }
 
     /// Runs the sandbox that unpacks a layer into `folder`.
@@ -100,6 +109,150 @@ impl Programs {
             Some(2) => Err(Error::Invalid(why)),
             _ => Err(Error::Internal("unpacking the layer", format!("{}: {why}", done.status).into())),
         }
+    }
+}
+
+/// A shim without a container.
+pub(crate) struct Spare {
+    stream: UnixStream,
+    prepare: Prepare,
+    end: JoinHandle<()>,
+}
+
+impl Spare {
+    /// Waits until it is prepared.
+    async fn ready(&mut self) -> Result<()> {
+        let failed = Error::at::<io::Error>("preparing a shim");
+        match tokio::time::timeout(PATIENCE, frame::receive::<Launched>(&mut self.stream)).await {
+            Ok(Ok(Some((Launched::Prepared, _)))) => Ok(()),
+            Ok(Ok(Some((Launched::Failed { message, .. }, _)))) => Err(failed(io::Error::other(message))),
+            Ok(Ok(_)) => Err(failed(io::ErrorKind::UnexpectedEof.into())),
+            Ok(Err(e)) => Err(failed(e)),
+            Err(_) => Err(failed(io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    /// Nothing to read yet, and not the end either.
+    fn lives(&self) -> bool {
+        matches!(self.stream.try_read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Lets it go, and waits until nothing of it is left.
+    async fn end(self) {
+        drop(self.stream);
+        let _ = self.end.await;
+        let _ = fs::remove_file(&self.prepare.image); // where it was killed
+    }
+}
+
+/// How many sizes of private disks have a shim ready.
+const SPARES: usize = 2;
+
+/// Shims that are ready before they are needed: starting a program, leaving the host's mounts and making a disk take as long as the rest of
+/// a container. Each becomes the shim of one container, or of none.
+pub(crate) struct Spares {
+    folder: PathBuf,
+    scratch: PathBuf,
+    state: Mutex<SparesState>,
+}
+
+#[derive(Default)]
+struct SparesState {
+    /// The one used last is the last.
+    ready: Vec<Spare>,
+    /// Templates for which one is being made.
+    coming: Vec<PathBuf>,
+    made: u64,
+    closed: bool,
+}
+
+impl Spares {
+    /// None yet; those that a killed daemon had are removed.
+    pub(crate) fn open(state: &Path, scratch: PathBuf) -> io::Result<Self> {
+        let folder = state.join("spares");
+        crate::error::ignore_missing(fs::remove_dir_all(&folder))?;
+        crate::record::private_folder(&folder)?;
+        Ok(Self { folder, scratch, state: Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, SparesState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prepare(&self, template: &Path) -> Prepare {
+        let mut state = self.state();
+        state.made += 1;
+        let image = self.folder.join(format!("{}.img", state.made));
+        Prepare { scratch: self.scratch.clone(), template: template.to_owned(), image }
+    }
+
+    /// A shim with a disk from this template: one that is ready, or one that is still preparing it.
+    pub(crate) async fn take(&self, programs: &Programs, template: &Path) -> Result<Spare> {
+        let ready = {
+            let mut state = self.state();
+            let at = state.ready.iter().position(|spare| spare.prepare.template == template);
+            at.map(|at| state.ready.remove(at))
+        };
+        match ready {
+            Some(spare) if spare.lives() => Ok(spare),
+            Some(dead) => {
+                dead.end().await;
+                programs.start(self.prepare(template)).await
+            }
+            None => programs.start(self.prepare(template)).await,
+        }
+    }
+
+    /// Makes one ready for the next container with such a disk, and lets go of what was not used for longest.
+    pub(crate) async fn refill(&self, programs: &Programs, template: &Path) -> Result<()> {
+        {
+            let mut state = self.state();
+            let there = state.ready.iter().any(|spare| spare.prepare.template == template);
+            if there || state.closed || state.coming.iter().any(|coming| coming == template) {
+                return Ok(());
+            }
+            state.coming.push(template.to_owned());
+        }
+        let made = async {
+            let mut spare = programs.start(self.prepare(template)).await?;
+            match spare.ready().await {
+                Ok(()) => Ok(spare),
+                Err(e) => {
+                    spare.end().await;
+                    Err(e)
+                }
+            }
+        };
+        let made = made.await;
+        let surplus = {
+            let mut state = self.state();
+            state.coming.retain(|coming| coming != template);
+            let spare = made?;
+            state.ready.push(spare);
+            let surplus = if state.closed { state.ready.len() } else { state.ready.len().saturating_sub(SPARES) };
+            state.ready.drain(..surplus).collect::<Vec<_>>()
+        };
+        for spare in surplus {
+            spare.end().await;
+        }
+        Ok(())
+    }
+
+    /// Lets go of all.
+    pub(crate) async fn end(&self) {
+        let all = {
+            let mut state = self.state();
+            state.closed = true;
+            std::mem::take(&mut state.ready)
+        };
+        for spare in all {
+            spare.end().await;
+        }
+    }
+
+    /// True while a disk of a shim without a container may still be there.
+    pub(crate) fn images(&self) -> &Path {
+        &self.folder
     }
 }
 

@@ -46,7 +46,13 @@ pub async fn send<T: Serialize>(stream: &mut UnixStream, message: &T, descriptor
     let frame = encode(message)?;
     let mut sent = 0;
     if !descriptors.is_empty() {
-        sent = stream.async_io(Interest::WRITABLE, || send_some(stream.as_fd(), &frame, descriptors)).await?;
+        // Most sockets can be written to at once, and asking first takes a turn of the event loop.
+        sent = match send_some(stream.as_fd(), &frame, descriptors) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                stream.async_io(Interest::WRITABLE, || send_some(stream.as_fd(), &frame, descriptors)).await?
+            }
+            sent => sent?,
+        };
     }
     stream.write_all(&frame[sent..]).await
 }

@@ -1,7 +1,7 @@
 //! What the daemon and a shim say to each other. Not for other clients.
 //!
-//! The daemon starts a shim with a socket as its standard input, sends one [`Launch`] and gets one [`Launched`]. From then
-//! on the shim (as keeper) serves [`ShimRequest`]s on its own socket, frames as in [`crate::frame`].
+//! The daemon starts a shim with a socket as its standard input, sends one [`Prepare`] and one [`Launch`], and gets a [`Launched`] for each:
+//! a shim may be prepared before it is known for which container it is. From then on the shim (as keeper) serves [`ShimRequest`]s on its own socket, frames as in [`crate::frame`].
 
 use crate::{
     protocol::ErrorKind,
@@ -9,6 +9,17 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{net::Ipv4Addr, path::PathBuf};
+
+/// What a shim does before it knows its container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Prepare {
+    /// An empty folder on which the shim mounts, in its own mount namespace.
+    pub scratch: PathBuf,
+    /// A formatted file system image of the right size.
+    pub template: PathBuf,
+    /// Where its copy comes to lie, until it becomes the container's.
+    pub image: PathBuf,
+}
 
 /// Everything that a shim needs to make one container. Beside it travel: the keeper's program, the init's program, the
 /// listening socket for [`ShimRequest`]s.
@@ -18,12 +29,10 @@ pub struct Launch {
     pub spec: ContainerSpec,
     /// The container's folder on the host, for the exit record and the disk image.
     pub folder: PathBuf,
-    /// An empty folder on which the shim mounts, in its own mount namespace.
-    pub scratch: PathBuf,
-    /// A formatted file system image of the right size.
-    pub template: PathBuf,
     /// Root file systems and layers, lowest first, owned as the container sees it.
     pub lowers: Vec<PathBuf>,
+    /// The disk image of each of the spec's volumes, in its order.
+    pub volumes: Vec<PathBuf>,
     /// The first of [`ID_RANGE`] user and group ids on the host.
     pub id_base: u32,
     /// The container's path below each cgroup mount (`/cupola/<handle>`).
@@ -47,10 +56,12 @@ pub const INOTIFY_INSTANCES: u64 = 128;
 /// Files that they may watch in all.
 pub const INOTIFY_WATCHES: u64 = 1 << 16;
 
-/// The one answer to a [`Launch`].
+/// The answer to a [`Prepare`], and the one to a [`Launch`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Launched {
+    /// What comes before the container is done.
+    Prepared,
     /// The main process has been started.
     Running,
     /// Nothing of it stays, but what the daemon made before.

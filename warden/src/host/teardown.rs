@@ -70,6 +70,10 @@ impl Host {
 
     /// The daemon's end: a host without containers is left as it was found.
     pub(crate) async fn end(&self) {
+        self.0.spares.end().await;
+        if let Err(e) = await_disk(self.0.spares.images()).await {
+            warn!(error = &e as &dyn std::error::Error, "cannot let go of a disk that nobody needs");
+        }
         // What is being taken away at this moment is a matter of milliseconds.
         for _ in 0..200 {
             if !self.state().containers.values().any(|there| there.phase == Phase::Going) {
@@ -103,6 +107,12 @@ impl Host {
         inner.cgroups.remove(&record.handle).map_err(|e| failed(about("removing cgroups", &e)))?;
         let folder = inner.records.folder(&record.handle);
         await_disk(&folder.join("disk.img")).await.map_err(failed)?;
+        for id in &record.volumes {
+            // Of a container that ended, somebody else may have it by now.
+            if self.state().holder(id).is_none_or(|holder| holder.record.handle == record.handle) {
+                await_disk(&inner.volumes.image(id)).await.map_err(failed)?;
+            }
+        }
         crate::error::ignore_missing(fs::remove_file(self.socket(record.slot))).map_err(failed)?;
         inner.records.remove(&record.handle).map_err(|e| failed(about("removing the folder", &e)))
     }
@@ -146,27 +156,26 @@ impl Host {
     }
 }
 
-/// Waits until the kernel has let go of the image: its device goes away with the last mount, a moment after the last process.
-async fn await_disk(image: &Path) -> io::Result<()> {
+/// Waits until the kernel has let go of an image, or of all below a folder: its device goes away with the last mount, a moment after the last process.
+pub(super) async fn await_disk(path: &Path) -> io::Result<()> {
     let deadline = tokio::time::Instant::now() + DEATH;
-    while is_device(image)? {
+    while is_device(path)? {
         if tokio::time::Instant::now() > deadline {
-            return Err(io::Error::other("the private disk is still mounted"));
+            return Err(io::Error::other("the disk is still mounted"));
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())
 }
 
-fn is_device(image: &Path) -> io::Result<bool> {
-    let Some(image) = image.to_str() else { return Ok(false) };
+fn is_device(path: &Path) -> io::Result<bool> {
     for entry in fs::read_dir("/sys/block")? {
         let entry = entry?;
         if !entry.file_name().to_string_lossy().starts_with("loop") {
             continue;
         }
         if let Ok(backing) = fs::read_to_string(entry.path().join("loop/backing_file"))
-            && backing.trim_end().trim_end_matches(" (deleted)") == image
+            && Path::new(backing.trim_end().trim_end_matches(" (deleted)")).starts_with(path)
         {
             return Ok(true);
         }

@@ -19,6 +19,8 @@ const LEAST_MEMORY: u64 = 8 << 20;
 const LARGEST_FILE: usize = 1 << 20;
 /// Endpoints of one container.
 const MOST_ENDPOINTS: usize = 256;
+/// Volumes of one container.
+const MOST_VOLUMES: usize = 8;
 /// More threads than the kernel could count.
 const MOST_PIDS: u64 = 4 << 20;
 
@@ -45,9 +47,7 @@ pub(super) fn spec(config: &Config, mut spec: ContainerSpec) -> Result<Container
         inside(&mount.destination)?;
         mount.source = layers::source(config, &mount.source)?;
     }
-    if !spec.volumes.is_empty() {
-        return invalid("this host keeps no volumes");
-    }
+    volumes(&spec)?;
     for file in &spec.files {
         inside(&file.path)?;
         if file.content.len() > LARGEST_FILE {
@@ -55,6 +55,27 @@ pub(super) fn spec(config: &Config, mut spec: ContainerSpec) -> Result<Container
         }
     }
     Ok(spec)
+}
+
+fn volumes(spec: &ContainerSpec) -> Result<()> {
+    if spec.volumes.len() > MOST_VOLUMES {
+        return invalid(format!("{} volumes (most: {MOST_VOLUMES})", spec.volumes.len()));
+    }
+    let mut ids = BTreeSet::new();
+    let mut paths: BTreeSet<&Path> = spec.mounts.iter().map(|mount| mount.destination.as_path()).collect();
+    for volume in &spec.volumes {
+        if !is_word(&volume.id, 64) {
+            return invalid(format!("{:?} is no name for a volume", volume.id));
+        }
+        if volume.size_mb < SMALLEST >> 20 || volume.size_mb > 1 << 24 {
+            return invalid(format!("a volume of {} MB (least: {})", volume.size_mb, SMALLEST >> 20));
+        }
+        inside(&volume.path)?;
+        if !ids.insert(&volume.id) || !paths.insert(&volume.path) {
+            return invalid(format!("volume {} or its path is named twice", volume.id));
+        }
+    }
+    Ok(())
 }
 
 /// Checks what a container may reach; ranges that touch become one, because the kernel has each way once.

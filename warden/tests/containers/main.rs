@@ -11,3 +11,4 @@ mod limits;
 mod network;
 mod speed;
 mod support;
+mod volumes;

@@ -25,14 +25,14 @@ use std::{
     io::{self, Read, Seek, Write},
     os::{
         fd::{AsFd, AsRawFd, OwnedFd, RawFd},
-        unix::net::UnixStream,
+        unix::{fs::OpenOptionsExt, net::UnixStream},
     },
     path::Path,
     process::ExitCode,
 };
 use warden_client::{
     ErrorKind, frame,
-    shim::{Launch, Launched},
+    shim::{Launch, Launched, Prepare},
 };
 use warden_shim::keeper::{Setup, inherited};
 
@@ -63,17 +63,24 @@ pub(crate) fn run() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut daemon = UnixStream::from(input);
+    let daemon = UnixStream::from(input);
     let failure = match create(&daemon) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
     eprintln!("{}", failure.message);
-    let answer = Launched::Failed { kind: failure.kind, message: failure.message };
-    if let Ok(frame) = frame::encode(&answer) {
-        let _ = daemon.write_all(&frame);
-    }
+    let _ = answer(&daemon, &Launched::Failed { kind: failure.kind, message: failure.message });
     ExitCode::FAILURE
+}
+
+fn answer(mut daemon: &UnixStream, answer: &Launched) -> io::Result<()> {
+    daemon.write_all(&frame::encode(answer)?)
+}
+
+/// Until its container is known, a shim speaks to the daemon's own log.
+fn write_errors_to(path: &Path) -> io::Result<()> {
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    Ok(nix::unistd::dup2_stderr(log)?)
 }
 
 struct Programs {
@@ -83,14 +90,23 @@ struct Programs {
 }
 
 fn create(daemon: &UnixStream) -> Result<Infallible, Failure> {
-    let (launch, programs) = receive(daemon).map_err(at("reading the order"))?;
+    let Some((prepare, _)) = receive::<Prepare>(daemon).map_err(at("reading the order"))? else { std::process::exit(0) };
     let _ = rustix::process::setsid();
+    let host_mounts = File::open("/proc/self/ns/mnt").map_err(at("opening the mount namespace"))?;
+    rootfs::leave_host().map_err(at("leaving the host's mounts"))?;
+    rootfs::prepare(&prepare)?;
+    answer(daemon, &Launched::Prepared).map_err(at("telling the daemon"))?;
+    let Some((launch, descriptors)) = receive::<Launch>(daemon).map_err(at("reading the order"))? else {
+        // Nobody needs it any more.
+        let _ = fs::remove_file(&prepare.image);
+        std::process::exit(0);
+    };
+    let programs = Programs::try_from(descriptors)?;
+    write_errors_to(&launch.folder.join("shim.log")).map_err(at("opening the shim's log"))?;
     // Who connects learns the process that listened last: this one, not the daemon that made the socket.
     rustix::net::listen(&programs.listener, 128).map_err(at("listening"))?;
     allow_descriptors(launch.spec.limits.nofile).map_err(at("raising the descriptor limit"))?;
-    let host_mounts = File::open("/proc/self/ns/mnt").map_err(at("opening the mount namespace"))?;
-    rootfs::leave_host().map_err(at("leaving the host's mounts"))?;
-    let rootfs = rootfs::prepare(&launch)?;
+    let rootfs = rootfs::complete(&prepare, &launch)?;
     let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     let description = serde_json::to_vec(&oci::describe(&launch, &rootfs, unified)).map_err(at("describing the container"))?;
     fs::write(rootfs.bundle.join("config.json"), description).map_err(at("describing the container"))?;
@@ -124,7 +140,8 @@ fn create(daemon: &UnixStream) -> Result<Infallible, Failure> {
     })
 }
 
-fn receive(mut daemon: &UnixStream) -> io::Result<(Launch, Programs)> {
+/// One message with its descriptors; `None` once the daemon has closed its end.
+fn receive<T: serde::de::DeserializeOwned>(mut daemon: &UnixStream) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     let mut header = [0; 4];
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
@@ -136,6 +153,9 @@ fn receive(mut daemon: &UnixStream) -> io::Result<(Launch, Programs)> {
             descriptors.extend(received);
         }
     }
+    if got == 0 {
+        return Ok(None);
+    }
     daemon.read_exact(&mut header[got..])?;
     let length = u32::from_be_bytes(header) as usize;
     if length > warden_client::MAX_FRAME {
@@ -143,10 +163,17 @@ fn receive(mut daemon: &UnixStream) -> io::Result<(Launch, Programs)> {
     }
     let mut body = vec![0; length];
     daemon.read_exact(&mut body)?;
-    let launch = serde_json::from_slice(&body)?;
-    match <[OwnedFd; 3]>::try_from(descriptors) {
-        Ok([keeper, init, listener]) => Ok((launch, Programs { keeper, init, listener })),
-        Err(other) => Err(io::Error::other(format!("{} descriptors came with the order, not 3", other.len()))),
+    Ok(Some((serde_json::from_slice(&body)?, descriptors)))
+}
+
+impl TryFrom<Vec<OwnedFd>> for Programs {
+    type Error = Failure;
+
+    fn try_from(descriptors: Vec<OwnedFd>) -> Result<Self, Failure> {
+        match <[OwnedFd; 3]>::try_from(descriptors) {
+            Ok([keeper, init, listener]) => Ok(Self { keeper, init, listener }),
+            Err(other) => Err(at("reading the order")(format!("{} descriptors came with it, not 3", other.len()))),
+        }
     }
 }
 

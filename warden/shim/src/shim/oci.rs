@@ -101,6 +101,12 @@ fn mounts(launch: &Launch, rootfs: &Rootfs) -> Value {
         mounts.push(json!({"destination": bind.destination, "type": "bind", "source": source,
                            "options": ["bind", access, "nosuid", "nodev"]}));
     }
+    for (volume, source) in launch.spec.volumes.iter().zip(&rootfs.volumes) {
+        let access = if volume.read_only { "ro" } else { "rw" };
+        let mut options = vec!["bind", access, "nosuid", "nodev"];
+        options.extend(volume.noexec.then_some("noexec"));
+        mounts.push(json!({"destination": volume.path, "type": "bind", "source": source, "options": options}));
+    }
     Value::Array(mounts)
 }
 

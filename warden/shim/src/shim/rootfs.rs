@@ -20,7 +20,7 @@ use std::{
     },
     path::{Path, PathBuf},
 };
-use warden_client::shim::{ID_RANGE, Launch};
+use warden_client::shim::{ID_RANGE, Launch, Prepare};
 
 /// Where things lie in the scratch folder, which has become the root.
 pub(crate) struct Rootfs {
@@ -34,6 +34,8 @@ pub(crate) struct Rootfs {
     pub(crate) cgroups: PathBuf,
     /// One prepared mount for each of the spec's, in its order.
     pub(crate) binds: Vec<PathBuf>,
+    /// One for each of its volumes.
+    pub(crate) volumes: Vec<PathBuf>,
     /// The private upper layer.
     pub(crate) upper: OwnedFd,
 }
@@ -41,30 +43,38 @@ pub(crate) struct Rootfs {
 /// `vcap` inside.
 const VCAP: u32 = 2000;
 
-/// Leaves the host's mount namespace for a private copy.
+/// Leaves the host's mount namespace for a copy. What the host unmounts is unmounted here too, for as long as we wait for a container.
 pub(crate) fn leave_host() -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
     Ok(())
 }
 
-/// Prepares everything that the container will see.
-pub(crate) fn prepare(launch: &Launch) -> Result<Rootfs, Failure> {
-    let scratch = &launch.scratch;
+/// Prepares what does not depend on the container: the scratch folder with a private disk.
+pub(crate) fn prepare(prepare: &Prepare) -> Result<(), Failure> {
+    let scratch = &prepare.scratch;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("tmpfs"), scratch, Some("tmpfs"), flags, Some("mode=0711,size=16m")).map_err(at("mounting the scratch folder"))?;
     std::env::set_current_dir(scratch).map_err(at("entering the scratch folder"))?;
-    for name in ["disk", "merged", "bundle", "state", "cgroups", "binds"] {
+    for name in ["disk", "merged", "bundle", "state", "cgroups", "binds", "volumes"] {
         DirBuilder::new().mode(0o711).create(name).map_err(at("making the scratch folder"))?;
     }
+    disk(prepare).map_err(at("preparing the private disk"))
+}
+
+/// Prepares everything else that the container will see.
+pub(crate) fn complete(prepare: &Prepare, launch: &Launch) -> Result<Rootfs, Failure> {
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).map_err(at("leaving the host's mounts"))?;
     let ids = IdMap { inside: 0, outside: launch.id_base, count: ID_RANGE };
     let ids = kernel::id_map(ids, ids).map_err(at("mapping ids"))?;
-    let upper = disk(launch).map_err(at("preparing the private disk"))?;
+    let upper = own_disk(prepare, launch).map_err(at("taking the private disk"))?;
     let lowers = lowers(&launch.lowers, &ids).map_err(at("showing stack and layers"))?;
     overlay(&lowers).map_err(at("mounting the overlay"))?;
     let root = File::open("merged").map_err(at("opening the root"))?;
     write_files(launch, &root)?;
     let binds = binds(launch)?;
+    let volumes = volumes(launch, &ids).map_err(at("preparing volumes"))?;
     show_kernel().map_err(at("showing the kernel's file systems"))?;
     cgroup_view(launch).map_err(at("preparing cgroups"))?;
     enter_scratch().map_err(at("entering the scratch folder"))?;
@@ -74,6 +84,7 @@ pub(crate) fn prepare(launch: &Launch) -> Result<Rootfs, Failure> {
         state: "/state".into(),
         cgroups: "/cgroups".into(),
         binds,
+        volumes,
         upper,
     })
 }
@@ -99,18 +110,59 @@ fn enter_scratch() -> io::Result<()> {
 }
 
 /// A private ext4 file system from the template.
-fn disk(launch: &Launch) -> io::Result<OwnedFd> {
-    let image = launch.folder.join("disk.img");
-    copy_sparse(&launch.template, &image)?;
-    let (device, held) = kernel::loop_device(&image)?;
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
-    mount(Some(&device), "disk", Some("ext4"), flags, None::<&str>)?;
-    drop(held); // from here on the mount alone keeps the device
+fn disk(prepare: &Prepare) -> io::Result<()> {
+    copy_sparse(&prepare.template, &prepare.image)?;
+    mount_image(&prepare.image, Path::new("disk"))?;
     for name in ["disk/upper", "disk/work"] {
         DirBuilder::new().mode(0o755).create(name)?;
     }
+    Ok(())
+}
+
+/// Makes the prepared disk the container's; returns its upper layer.
+fn own_disk(prepare: &Prepare, launch: &Launch) -> io::Result<OwnedFd> {
+    fs::rename(&prepare.image, launch.folder.join("disk.img"))?;
     chown("disk/upper", Some(launch.id_base), Some(launch.id_base))?;
     Ok(rustix::fs::open("disk/upper", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn mount_image(image: &Path, at: &Path) -> io::Result<()> {
+    let (device, held) = kernel::loop_device(image)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
+    mount(Some(&device), at, Some("ext4"), flags, None::<&str>)?;
+    drop(held); // from here on the mount alone keeps the device
+    Ok(())
+}
+
+/// Volumes, with ids on their disks as they are inside: another container, with another range of ids, finds the same owners.
+fn volumes(launch: &Launch, ids: &OwnedFd) -> io::Result<Vec<PathBuf>> {
+    let mut prepared = vec![];
+    for (number, (volume, image)) in launch.spec.volumes.iter().zip(&launch.volumes).enumerate() {
+        let (disk, shown) = (PathBuf::from(format!("volumes/disk{number}")), PathBuf::from(format!("volumes/{number}")));
+        fs::create_dir(&disk)?;
+        fs::create_dir(&shown)?;
+        mount_image(image, &disk)?;
+        hand_over_empty(&disk, if launch.spec.process.user == "root" { 0 } else { VCAP })?;
+        let source = open_path(&disk)?;
+        let look = MountLook { read_only: volume.read_only, noexec: volume.noexec, ids: Some(ids.as_fd()) };
+        kernel::show(source.as_fd(), &shown, look)?;
+        drop(source);
+        nix::mount::umount2(&disk, nix::mount::MntFlags::MNT_DETACH)?;
+        prepared.push(Path::new("/").join(shown));
+    }
+    Ok(prepared)
+}
+
+/// As long as nothing is in a volume, its top belongs to the process's user and is empty: databases insist on that.
+fn hand_over_empty(disk: &Path, user: u32) -> io::Result<()> {
+    let found: Vec<_> = fs::read_dir(disk)?.collect::<io::Result<_>>()?;
+    if found.iter().all(|entry| entry.file_name() == "lost+found") {
+        for entry in found {
+            fs::remove_dir(entry.path())?;
+        }
+        chown(disk, Some(user), Some(user))?;
+    }
+    Ok(())
 }
 
 /// Copies only what has been written of a file.

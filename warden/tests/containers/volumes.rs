@@ -1,0 +1,190 @@
+//! Disks that outlive containers.
+
+use crate::{
+    need_containers,
+    support::{World, shell, spec},
+};
+use std::{collections::BTreeMap, fs, path::PathBuf};
+use warden_client::{ContainerSpec, ErrorKind, VolumeInfo, VolumeMount};
+
+fn volume(id: &str, size_mb: u64) -> VolumeMount {
+    VolumeMount { id: id.into(), size_mb, path: "/data".into(), read_only: false, noexec: false }
+}
+
+fn with_volume(handle: &str, volume: VolumeMount) -> ContainerSpec {
+    let mut asked = spec(handle, &["/bin/sleep", "1000"]);
+    asked.volumes = vec![volume];
+    asked
+}
+
+async fn destroy(world: &World, handle: &str) {
+    world.client.destroy(handle).await.unwrap();
+}
+
+fn image(world: &World, id: &str) -> PathBuf {
+    world.raw.state.join("volumes").join(id).join("disk.img")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_is_there_for_the_next_container_with_its_owners_and_after_a_restart_of_the_daemon() {
+    need_containers!();
+    let mut world = World::start().await;
+    let first = world.create(&with_volume("first", volume("db", 32))).await;
+    let write = "ls -A /data; echo kept > /data/file && mkdir /data/own && chmod 700 /data/own && sync && stat -c '%u:%g %a' /data /data/file /data/own; grep ' /data ' /proc/self/mounts";
+    let (_, text) = world.exec("first", write).await;
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(&lines[..3], ["2000:2000 755", "2000:2000 644", "2000:2000 700"], "empty, and vcap's: {text}");
+    assert!(lines[3].contains("nosuid") && lines[3].contains("nodev"), "{text}");
+    world.exec_as("first", "root", &["/bin/bash", "-c", "echo root > /data/of-root"]).await;
+    assert_eq!(
+        world.client.volumes().await.unwrap(),
+        [VolumeInfo { id: "db".into(), size_mb: 32, container: Some("first".into()) }]
+    );
+    destroy(&world, "first").await;
+    world.all_gone().await;
+    assert_eq!(world.client.volumes().await.unwrap(), [VolumeInfo { id: "db".into(), size_mb: 32, container: None }]);
+    world.halt().await;
+    world.boot().await;
+    let second = world.create(&with_volume("second", volume("db", 32))).await;
+    assert_ne!(first.address, second.address, "another slot, and so other ids");
+    let (_, text) = world.exec("second", "cat /data/file; stat -c '%u:%g' /data/file /data/of-root /data/own").await;
+    assert_eq!(text, "kept\n2000:2000\n0:0\n2000:2000\n");
+    // With a container on it, a restart of the daemon changes nothing either.
+    world.halt().await;
+    world.boot().await;
+    assert_eq!(world.client.volumes().await.unwrap()[0].container.as_deref(), Some("second"));
+    assert_eq!(world.exec("second", "echo more >> /data/file && cat /data/file").await.1, "kept\nmore\n");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_has_one_container_at_a_time() {
+    need_containers!();
+    let world = World::start().await;
+    world.create(&with_volume("holder", volume("db", 16))).await;
+    let refused = world.client.create(&with_volume("second", volume("db", 16))).await.unwrap_err();
+    assert_eq!(refused.kind(), Some(ErrorKind::Conflict));
+    assert!(refused.to_string().contains("`db`") && refused.to_string().contains("`holder`"), "{refused}");
+    assert_eq!(world.client.delete_volume("db").await.unwrap_err().kind(), Some(ErrorKind::Conflict));
+    world.exec("holder", "echo mine > /data/file").await;
+    // Killed without a chance to sync or unmount: the next one waits until the kernel has let go, and finds the data whole.
+    for round in 0..5 {
+        let (old, new) = if round % 2 == 0 { ("holder", "second") } else { ("second", "holder") };
+        destroy(&world, old).await;
+        world.create(&with_volume(new, volume("db", 16))).await;
+        assert_eq!(world.exec(new, "cat /data/file").await.1, "mine\n");
+    }
+    // One whose process has ended has it no more.
+    let mut short = shell("short", "sync; echo done > /data/short");
+    destroy(&world, "second").await;
+    short.volumes = vec![volume("db", 16)];
+    assert_eq!(world.run(&short).await.status, 0);
+    world.create(&with_volume("after", volume("db", 16))).await;
+    assert_eq!(world.exec("after", "cat /data/short").await.1, "done\n");
+    destroy(&world, "short").await;
+    world.exec("after", "cat /data/short").await;
+    assert_eq!(world.client.volumes().await.unwrap()[0].container.as_deref(), Some("after"));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a39_a_full_volume_is_full_inside_and_harms_nobody() {
+    need_containers!();
+    let world = World::start().await;
+    world.create(&with_volume("full", volume("db", 16))).await;
+    world.create(&with_volume("other", volume("other", 16))).await;
+    let fill = "dd if=/dev/zero of=/data/big bs=1M count=40 2>&1 | grep -o 'No space left on device'; stat -c %s /data/big";
+    let (_, text) = world.exec("full", fill).await;
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "No space left on device", "{text}");
+    assert!((8 << 20..16 << 20).contains(&lines[1].parse::<u64>().unwrap()), "{text}");
+    assert_eq!(world.exec("full", "echo x > /home/vcap/x && rm /data/big && echo y > /data/y && cat /data/y").await.1, "y\n");
+    assert_eq!(world.exec("other", "echo z > /data/z && cat /data/z").await.1, "z\n");
+    // All of it was taken when it was made.
+    use std::os::unix::fs::MetadataExt;
+    assert!(fs::metadata(image(&world, "db")).unwrap().blocks() * 512 >= 16 << 20);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_volume_leaves_nothing_and_one_of_that_name_is_empty() {
+    need_containers!();
+    let world = World::start().await;
+    world.create(&with_volume("first", volume("db", 16))).await;
+    world.exec("first", "echo secret > /data/file").await;
+    destroy(&world, "first").await;
+    world.all_gone().await;
+    world.client.delete_volume("db").await.unwrap();
+    world.client.delete_volume("db").await.unwrap(); // again is a success
+    assert_eq!(world.client.volumes().await.unwrap(), []);
+    assert_eq!(fs::read_dir(world.raw.state.join("volumes")).unwrap().count(), 0);
+    let loops = std::process::Command::new("losetup").args(["-l", "-n", "-O", "BACK-FILE"]).output().unwrap();
+    assert!(!String::from_utf8_lossy(&loops.stdout).contains(&world.raw.state.join("volumes").display().to_string()));
+    world.create(&with_volume("second", volume("db", 16))).await;
+    assert_eq!(world.exec("second", "ls -A /data").await.1, "");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_are_promised_disk_grow_and_never_shrink() {
+    need_containers!();
+    let world = World::start_with(|raw| raw.capacity.disk_mb = 256).await; // each container has 64 of its own
+    world.create(&with_volume("first", volume("db", 64))).await;
+    world.exec("first", "echo kept > /data/file").await;
+    let big = world.client.create(&with_volume("big", volume("big", 128))).await.unwrap_err();
+    assert_eq!(big.kind(), Some(ErrorKind::NoRoom));
+    assert!(big.to_string().contains("192 MB of disk asked, 128 MB free"), "{big}");
+    destroy(&world, "first").await;
+    world.all_gone().await;
+    assert_eq!(world.client.create(&with_volume("small", volume("db", 32))).await.unwrap_err().kind(), Some(ErrorKind::Invalid));
+    world.create(&with_volume("grown", volume("db", 96))).await;
+    let (_, text) = world.exec("grown", "cat /data/file; df -m --output=size /data | tail -1").await;
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "kept");
+    assert!(lines[1].trim().parse::<u64>().unwrap() > 80, "{text}");
+    assert_eq!(world.client.volumes().await.unwrap()[0].size_mb, 96);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_cannot_be_made_leaves_no_volume() {
+    need_containers!();
+    let world = World::start().await;
+    let mut asked = with_volume("box", volume("db", 16));
+    asked.process.argv = vec!["/no/such/program".into()];
+    assert_eq!(world.client.create(&asked).await.unwrap_err().kind(), Some(ErrorKind::Invalid));
+    assert_eq!(world.client.volumes().await.unwrap(), []);
+    for (id, size_mb, path) in [("../up", 16, "/data"), ("db", 1, "/data"), ("db", 16, "/proc/data"), ("db", 16, "data")] {
+        let asked =
+            with_volume("box", VolumeMount { id: id.into(), size_mb, path: path.into(), read_only: false, noexec: false });
+        assert_eq!(world.client.create(&asked).await.unwrap_err().kind(), Some(ErrorKind::Invalid), "{id} {size_mb} {path}");
+    }
+    assert_eq!(fs::read_dir(world.raw.state.join("volumes")).unwrap().count(), 0);
+    assert_eq!(world.client.list(&BTreeMap::new()).await.unwrap(), []);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a7_a_mount_target_that_is_a_link_of_the_tenant_stays_inside_and_a_read_only_volume_stays_so() {
+    need_containers!();
+    let world = World::start().await;
+    world.create(&with_volume("writer", volume("db", 16))).await;
+    world.exec("writer", "cp /bin/true /data/program; ln -s /etc /data/link").await;
+    destroy(&world, "writer").await;
+    let mut asked = with_volume("reader", VolumeMount { read_only: true, noexec: true, ..volume("db", 16) });
+    asked.volumes.push(VolumeMount { path: "/data/link/below".into(), ..volume("other", 16) });
+    match world.client.create(&asked).await {
+        // The link is followed inside, where it is read-only or nothing: refused, or below the container's own /etc.
+        Err(e) => assert!(matches!(e.kind(), Some(ErrorKind::Internal | ErrorKind::Invalid)), "{e}"),
+        Ok(_) => assert_eq!(world.exec("reader", "stat -c %m /etc/below").await.1, "/etc/below\n"),
+    }
+    assert!(!std::path::Path::new("/etc/below").exists());
+    destroy(&world, "reader").await;
+    world.all_gone().await;
+    asked.volumes.truncate(1);
+    world.create(&asked).await;
+    let (_, text) =
+        world.exec("reader", "touch /data/x 2>&1 | grep -o Read-only; /data/program 2>&1 | grep -o 'Permission denied'").await;
+    assert_eq!(text, "Read-only\nPermission denied\n");
+    world.end().await;
+}
