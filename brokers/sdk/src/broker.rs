@@ -135,6 +135,44 @@ pub enum Kind {
     Restore,
 }
 
+impl Kind {
+    const ALL: [Self; 8] = [
+        Self::Provision,
+        Self::Update,
+        Self::Deprovision,
+        Self::Bind,
+        Self::Unbind,
+        Self::Backup,
+        Self::DeleteBackup,
+        Self::Restore,
+    ];
+
+    /// One word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Provision => "provision",
+            Self::Update => "update",
+            Self::Deprovision => "deprovision",
+            Self::Bind => "bind",
+            Self::Unbind => "unbind",
+            Self::Backup => "backup",
+            Self::DeleteBackup => "delete-backup",
+            Self::Restore => "restore",
+        }
+    }
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+    /// Those of different bindings run side by side.
+    pub(crate) fn is_of_binding(self) -> bool {
+        matches!(self, Self::Bind | Self::Unbind)
+    }
+    /// What ends with it is not there any more.
+    pub(crate) fn is_delete(self) -> bool {
+        matches!(self, Self::Deprovision | Self::Unbind | Self::DeleteBackup)
+    }
+}
+
 /// Work that may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Task<'a> {

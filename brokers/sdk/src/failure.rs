@@ -21,6 +21,10 @@ impl Failure {
     pub fn invalid(description: impl Into<String>) -> Self {
         Self::new(400, ErrorBody::described(description))
     }
+    /// 404: it is not there.
+    pub fn not_found(description: impl Into<String>) -> Self {
+        Self::new(404, ErrorBody::described(description))
+    }
     /// 409: it is in the way of something else that is there.
     pub fn conflict(description: impl Into<String>) -> Self {
         Self::new(409, ErrorBody::described(description))
@@ -65,6 +69,10 @@ impl Failure {
     pub fn not_repeatable(mut self) -> Self {
         self.body.update_repeatable = Some(false);
         self
+    }
+    /// The same for another reader, without the cause.
+    pub(crate) fn shared(&self) -> Self {
+        Self::new(self.status, self.body.clone())
     }
     /// What the user sees.
     pub fn description(&self) -> &str {

@@ -1,0 +1,4 @@
+DROP TABLE operations;
+DROP TABLE backups;
+DROP TABLE bindings;
+DROP TABLE instances;
