@@ -3,7 +3,7 @@
 //! - `settings`, `secrets`, `certificates`, `node`: what a node is; made at first boot.
 //! - `configs`, `nats`: the configuration of each part, written anew at every boot.
 //! - `process`, `supervisor`: parts as child processes that outlive their supervisor.
-//! - `up`, `down`, `status`, `control`, `hosts`: the commands.
+//! - `up`, `down`, `status`, `control`, `hosts`: the commands; `check-broker` is `broker_check`'s own.
 
 mod capacity;
 mod certificates;
@@ -43,6 +43,11 @@ enum Command {
     Down(down::DownArgs),
     /// Show each part: process, since when, restarts, memory
     Status(status::StatusArgs),
+    /// Check a service broker against the contract of the Open Service Broker API
+    ///
+    /// Makes instances and bindings of each plan, and removes them again. Exit code: 0 if the broker keeps all rules, 1 if it breaks
+    /// any, 2 if the check could not be made to its end.
+    CheckBroker(broker_check::Args),
     /// Run one part in the foreground (the supervisor does this)
     Run {
         /// Which part
@@ -68,6 +73,7 @@ fn main() -> ExitCode {
         Command::Up(args) => up::up(args),
         Command::Down(args) => down::down(args),
         Command::Status(args) => status::status(args),
+        Command::CheckBroker(args) => return broker_check::main(args),
         Command::Run { part, config } => return run(&part, &config),
     };
     match outcome {

@@ -2,6 +2,7 @@
 
 use crate::{
     case::{Miss, Outcome, skip},
+    catalog::list,
     options::{OptionError, Options},
     watch::Watch,
 };
@@ -397,14 +398,12 @@ fn causes(error: &dyn Error) -> String {
     text
 }
 
-/// A body for people: the values of credentials are hidden, the rest is cut.
+/// A body for people: the values of credentials and the secrets of dashboards are hidden, the rest is cut.
 fn shown(body: &[u8], json: Option<&Value>) -> String {
-    let mut text = match json.filter(|json| json.get("credentials").is_some()) {
+    let mut text = match json.filter(|json| SECRETS.iter().any(|place| has(json, place))) {
         Some(json) => {
             let mut json = json.clone();
-            if let Some(credentials) = json.get_mut("credentials") {
-                hide(credentials);
-            }
+            hide_secrets(&mut json);
             json.to_string()
         }
         None => String::from_utf8_lossy(&body[..body.len().min(KEPT_BYTES)]).into_owned(),
@@ -414,6 +413,24 @@ fn shown(body: &[u8], json: Option<&Value>) -> String {
         text += &format!("… ({} bytes in all)", body.len());
     }
     text
+}
+
+/// Fields of bindings and of offerings that hold secrets.
+const SECRETS: [&str; 2] = ["credentials", "dashboard_client"];
+
+fn has(value: &Value, field: &str) -> bool {
+    value.get(field).is_some() || list(value, "services").iter().any(|service| service.get(field).is_some())
+}
+
+fn hide_secrets(body: &mut Value) {
+    if let Some(credentials) = body.get_mut("credentials") {
+        hide(credentials);
+    }
+    for service in body.get_mut("services").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(secret) = service.get_mut("dashboard_client").and_then(|client| client.get_mut("secret")) {
+            hide(secret);
+        }
+    }
 }
 
 fn hide(value: &mut Value) {
@@ -435,6 +452,13 @@ mod tests {
         let body = json!({"credentials": {"uri": "db://me:hunter2@host", "ports": [5432]}, "operation": "op"});
         let text = shown(body.to_string().as_bytes(), Some(&body));
         assert_eq!(text, r#"{"credentials":{"ports":["(hidden)"],"uri":"(hidden)"},"operation":"op"}"#);
+    }
+
+    #[test]
+    fn secrets_of_dashboards_do_not_show() {
+        let body = json!({"services": [{"name": "a"}, {"name": "b", "dashboard_client": {"id": "me", "secret": "hunter2"}}]});
+        let text = shown(body.to_string().as_bytes(), Some(&body));
+        assert_eq!(text, r#"{"services":[{"name":"a"},{"dashboard_client":{"id":"me","secret":"(hidden)"},"name":"b"}]}"#);
     }
 
     #[test]

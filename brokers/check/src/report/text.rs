@@ -115,11 +115,17 @@ fn summary(report: &Report) -> String {
     };
     let _ = writeln!(
         out,
-        "{style}{word}{style:#}: {findings} findings, {advice} pieces of advice, {passed} passed, {skipped} not applicable; version {} of the API, {:.1} s",
+        "{style}{word}{style:#}: {}, {}, {passed} passed, {skipped} not applicable; version {} of the API, {:.1} s",
+        number(findings, "finding", "findings"),
+        number(advice, "piece of advice", "pieces of advice"),
         report.version,
         report.took.as_secs_f32()
     );
     out
+}
+
+fn number(count: usize, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
 }
 
 /// One line for a verdict, as it is reached.

@@ -42,8 +42,7 @@ async fn advice_fails_only_strict_runs() {
     assert_eq!((strict.exit_code(), strict.totals()), (1, (1, 0)));
     assert_eq!((mild.exit_code(), mild.totals()), (0, (0, 1)));
     assert!(
-        plain(&mild).contains("ADVICE header.request-identity")
-            && plain(&mild).contains("PASSED: 0 findings, 1 pieces of advice")
+        plain(&mild).contains("ADVICE header.request-identity") && plain(&mild).contains("PASSED: 0 findings, 1 piece of advice")
     );
     assert!(junit(&mild).unwrap().contains("failures=\"0\""));
 }
