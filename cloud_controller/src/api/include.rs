@@ -1,7 +1,7 @@
 //! What `include` adds to a document: full objects, each once, in order of creation.
 
 use crate::{
-    api::{Api, apps, domains, organizations, page, routes, spaces, time, users},
+    api::{Api, apps, domains, organizations, routes, service_instances, spaces, users},
     domain::{Result, Tx},
     store::{
         self,
@@ -10,12 +10,11 @@ use crate::{
         metadata::{Described, describe},
         orgs::Org,
         routes::RouteRow,
-        service_instances::Instance,
         spaces::Space,
         users::User,
     },
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// Objects to include, by kind; a kind that was not asked for is absent.
 #[derive(Default)]
@@ -26,7 +25,7 @@ pub struct Included {
     domains: Option<Vec<Described<Domain>>>,
     apps: Option<Vec<Described<App>>>,
     routes: Option<Vec<routes::View>>,
-    service_instances: Option<Vec<Described<Instance>>>,
+    service_instances: Option<Vec<service_instances::View>>,
 }
 
 impl Included {
@@ -71,7 +70,7 @@ impl Included {
     /// Includes service instances.
     pub fn service_instances(&mut self, tx: &mut Tx<'_>, guids: Vec<String>) -> Result<()> {
         let rows = store::service_instances::find_all(tx.conn, &guids)?;
-        self.service_instances = Some(describe(tx.conn, store::service_instances::KIND, rows, |row| &row.guid)?);
+        self.service_instances = Some(service_instances::views(tx, rows)?);
         Ok(())
     }
     /// Includes routes.
@@ -103,7 +102,7 @@ impl Included {
             map.insert("routes".into(), rows.iter().map(|row| routes::body(api, row)).collect());
         }
         if let Some(rows) = &self.service_instances {
-            map.insert("service_instances".into(), rows.iter().map(|row| instance_body(api, row)).collect());
+            map.insert("service_instances".into(), rows.iter().map(|row| service_instances::body(api, row)).collect());
         }
         if map.is_empty() { None } else { Some(map.into()) }
     }
@@ -114,35 +113,4 @@ impl Included {
             body["included"] = included;
         }
     }
-}
-
-/// An instance without what only its plan knows.
-fn instance_body(api: &Api, instance: &Described<Instance>) -> Value {
-    let Described { row, metadata } = instance;
-    let path = format!("/v3/service_instances/{}", row.guid);
-    let mut body = page::head(&row.guid, row.created_at, row.updated_at);
-    body.insert("name".into(), row.name.clone().into());
-    body.insert("type".into(), row.kind.clone().into());
-    body.insert("tags".into(), serde_json::from_str(&row.tags).unwrap_or_else(|_| json!([])));
-    let operation = json!({
-        "type": row.op_type,
-        "state": row.op_state,
-        "description": row.op_description,
-        "created_at": time(row.op_created_at),
-        "updated_at": time(row.op_updated_at),
-    });
-    body.insert("last_operation".into(), operation);
-    let mut relationships = json!({ "space": page::to_one(Some(&row.space_guid)) });
-    let mut links = json!({
-        "self": page::link(api, &path),
-        "space": page::link(api, &format!("/v3/spaces/{}", row.space_guid)),
-    });
-    if let Some(plan) = &row.plan_guid {
-        relationships["service_plan"] = page::to_one(Some(plan));
-        links["service_plan"] = page::link(api, &format!("/v3/service_plans/{plan}"));
-    }
-    body.insert("relationships".into(), relationships);
-    body.insert("metadata".into(), page::metadata(metadata));
-    body.insert("links".into(), links);
-    body.into()
 }

@@ -86,9 +86,8 @@ async fn apply(api: Data<Api>, caller: Caller, space: Path<String>, request: Htt
     });
     if waits {
         // Brokers take their time; the job tells what comes of it.
-        match tokio::time::timeout(PATIENCE, task).await {
-            Ok(ended) => ended.map_err(|e| Error::internal("applying a manifest", e))??,
-            Err(_) => {}
+        if let Ok(ended) = tokio::time::timeout(PATIENCE, task).await {
+            ended.map_err(|e| Error::internal("applying a manifest", e))??;
         }
     } else {
         task.await.map_err(|e| Error::internal("applying a manifest", e))??;

@@ -2,17 +2,17 @@
 
 use crate::{
     api::{
-        Answer, Api, accepted,
+        Answer, Api, Failure, accepted,
         body::{Fields, raw},
         created,
         include::Included,
         no_content, ok, page,
         query::ListSpec,
+        service_instances::fetched_parameters,
     },
-    brokers::{Failure, Reply},
     domain::{
         Caller, Error, Result, Rule, Tx,
-        services::bindings::{self, Made, NewBinding},
+        services::bindings::{self, Made, NewBinding, State},
     },
     store::{
         self,
@@ -239,6 +239,9 @@ async fn show_parameters(api: Data<Api>, caller: Caller, guid: Path<String>) -> 
     let work = move |tx: &mut Tx<'_>| {
         let (binding, instance, _) = bindings::readable(tx, &guid)?;
         bindings::check_made(&binding)?;
+        if binding.kind == "app" && bindings::state(&binding) == State::Going {
+            return Err(bindings::in_progress(tx, &binding)?);
+        }
         Ok((binding, instance))
     };
     let (binding, instance) = api.read(&caller, work).await?;
@@ -255,21 +258,15 @@ pub async fn fetch_parameters(
     binding: Binding,
     instance: Instance,
     unsupported: impl Fn() -> Error,
-) -> Result<Value> {
+) -> Result<Value, Failure> {
     let work = move |tx: &mut Tx<'_>| {
         let Some(offered) = bindings::offered(tx, &instance)?.filter(|offered| offered.offering.bindings_retrievable) else {
             return Ok(None);
         };
         bindings::fetch(tx, &binding, &instance, offered).map(Some)
     };
-    let Some(call) = api.read(caller, work).await? else { return Err(unsupported()) };
-    match api.brokers.call(call).await {
-        Reply::Done(mut body) => Ok(body.remove("parameters").filter(Value::is_object).unwrap_or_else(|| json!({}))),
-        Reply::Failed(failure) => Err(failed(failure)),
-        Reply::Accepted { .. } | Reply::InProgress { .. } => Ok(json!({})),
+    match api.read(caller, work).await? {
+        Some(call) => fetched_parameters(api, call).await,
+        None => Err(unsupported().into()),
     }
-}
-
-fn failed(failure: Failure) -> Error {
-    Error::rule(Rule::UnableToPerform, failure.text)
 }

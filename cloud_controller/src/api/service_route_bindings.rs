@@ -99,7 +99,7 @@ async fn create(api: Data<Api>, caller: Caller, bytes: Bytes) -> Answer {
     fields.finish()?;
     let work = move |tx: &mut Tx<'_>| {
         Ok(match route_bindings::create(tx, &new)? {
-            Made::Begun(_, job) => (Some(job), None),
+            Made::Begun(_, job) => (Some(*job), None),
             Made::There(binding) => (None, views(tx, vec![binding.row])?.pop()),
         })
     };

@@ -9,7 +9,7 @@ use crate::{
         policy::Policy,
         process::{Check, WEB},
         quota, running,
-        services::bindings,
+        services::{bindings, owners},
         taken, unmap,
     },
     store::{
@@ -418,7 +418,7 @@ pub fn assign_droplet(tx: &mut Tx<'_>, policy: &Policy, guid: &str, droplet: Opt
 /// Deletes an app and everything of it; its routes stay, unmapped. Where brokers must be asked first, that has only begun.
 pub fn delete(tx: &mut Tx<'_>, guid: &str) -> Result<Job> {
     let (app, scope) = writable(tx, guid)?;
-    if let Some(job) = (bindings::Owner { app: true }).begin(tx, &app.guid)? {
+    if let Some(job) = (owners::Owner { app: true }).begin(tx, &app.guid)? {
         return Ok(job);
     }
     delete_in(tx, &app, &scope)?;

@@ -2,8 +2,11 @@
 
 use crate::{
     domain::{
-        Access, Error, Hint, Result, Scope, Tx, audit, domains, flags, metadata::MetadataChange, quotas, reserved,
-        services::bindings, taken,
+        Access, Error, Hint, Result, Scope, Tx, audit, domains, flags,
+        metadata::MetadataChange,
+        quotas, reserved,
+        services::{bindings, owners},
+        taken,
     },
     store::{
         self,
@@ -308,7 +311,7 @@ pub fn delete(tx: &mut Tx<'_>, guid: &str) -> Result<Job> {
     let (space, org) = (Some(scope.space.guid.as_str()), Some(scope.org.guid.as_str()));
     let data = json!({ "request": { "recursive": true } });
     audit::record(tx, audit::Event { kind: "audit.route.delete-request", target, space, org, data })?;
-    if let Some(job) = (bindings::Owner { app: false }).begin(tx, guid)? {
+    if let Some(job) = (owners::Owner { app: false }).begin(tx, guid)? {
         return Ok(job);
     }
     delete_all(tx, std::slice::from_ref(&route.guid))?;

@@ -78,7 +78,7 @@ async fn what_does_not_exist_yet_is_an_honest_empty_list(world: World) {
     assert_eq!(world.get("", plans).await.expect(200)["pagination"]["total_pages"], 1);
     assert_eq!(world.get("", "/v3/service_instances").await.status, 401);
     assert_eq!(world.get("ann", "/v3/deployments/x").await.detail(404), "Deployment not found");
-    assert_eq!(world.post("ann", "/v3/service_instances", json!({})).await.detail(404), "Unknown request");
+    assert_eq!(world.post("ann", "/v3/isolation_segments", json!({})).await.detail(404), "Unknown request");
 }
 
 async fn a_space_quota_belongs_to_its_organization(world: World) {

@@ -67,12 +67,8 @@ pub fn spec(common: &Common, staging: &StagingSpec, inputs: &Inputs) -> Containe
     let mut env = container::platform(&staging.env);
     env.entry("CF_STACK".into()).or_insert_with(|| staging.stack.clone());
     env.entry("STAGING_TIMEOUT".into()).or_insert_with(|| staging.timeout_s.to_string());
-    let order = InjectedFile {
-        path: "/tmp/staging.json".into(),
-        mode: 0o444,
-        user_owned: false,
-        content: order(staging).to_string(),
-    };
+    let order =
+        InjectedFile { path: "/tmp/staging.json".into(), mode: 0o444, user_owned: false, content: order(staging).to_string() };
     let files = std::iter::once(order).chain(container::binding_files(&staging.binding_files)).collect();
     ContainerSpec {
         handle: handle(staging.build),

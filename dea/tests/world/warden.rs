@@ -114,14 +114,12 @@ impl FakeWarden {
         let journal = &self.0.journal;
         let mut state = self.0.state.lock();
         match request {
-            Request::Capacity => {
-                Response::Capacity {
-                    memory_bytes: 4 << 30,
-                    disk_bytes: 8 << 30,
-                    stacks: vec!["debian12".into()],
-                    services_address: [10, 254, 0, 1].into(),
-                }
-            }
+            Request::Capacity => Response::Capacity {
+                memory_bytes: 4 << 30,
+                disk_bytes: 8 << 30,
+                stacks: vec!["debian12".into()],
+                services_address: [10, 254, 0, 1].into(),
+            },
             Request::CreateLayer { layer, archive, prefix } => {
                 journal.note(format!("layer {}", prefix.display()));
                 assert!(archive.is_file(), "{archive:?}");

@@ -104,6 +104,9 @@ fn list_id(key: &str) -> Option<&'static str> {
 fn compare_services(path: &str, existing: &Map<String, Value>, stated: &Value, found: &mut Vec<Difference>) {
     let name = |service: &Value| service.as_str().or_else(|| service["name"].as_str()).map(str::to_lowercase);
     let bound: Vec<_> = existing.get("services").and_then(Value::as_array).into_iter().flatten().map(name).collect();
+    if bound.is_empty() && stated.as_array().is_some_and(|stated| !stated.is_empty()) {
+        return found.push(Difference { op: "add", path: path.into(), was: None, value: Some(stated.clone()) });
+    }
     for (index, service) in stated.as_array().into_iter().flatten().enumerate() {
         if !bound.contains(&name(service)) {
             let path = format!("{path}/{index}");

@@ -1,27 +1,28 @@
 //! Bindings of instances to apps, and keys; what is common to all bindings.
 //!
 //! A binding of a managed instance is made and removed by its broker: the row is written first, with what is to be sent in an
-//! operation, and follows what the broker says. One of a user-provided instance is only a row.
+//! operation, and follows what the broker says (`binding_work`). One of a user-provided instance is only a row.
 //!
 //! Source: cloud_controller_ng, `app/actions/service_credential_binding_*.rb`, `app/actions/v3/service_binding_*.rb`.
 
 use crate::{
-    brokers::{Call, Failure, FailureKind, Object, Request},
+    brokers::{Call, Request},
     domain::{
         Error, Hint, Result, Rule, Scope, Tx, apps as app_domain,
-        audit::{self, HIDDEN},
         metadata::MetadataChange,
         routes as route_domain,
         services::{
+            binding_events::Told,
+            binding_work::{SYNCHRONOUS, incomplete},
             context, mitigation,
-            operations::{self, Ended, Handler, Kind, New, Operation, Originator, Prepared, Target, polling_time},
+            operations::{self, Kind, New, Originator, Target, polling_time},
             parameters,
         },
         taken,
     },
     store::{
         apps::{self, App},
-        jobs::{self, Job},
+        jobs::Job,
         metadata::{self, Described},
         orgs, quotas as quota_store,
         service_bindings::{self as store, Binding, CREDENTIAL_KIND, ROUTE_KIND},
@@ -35,12 +36,6 @@ use serde_json::{Map, Value, json};
 ///
 /// Source: capi-release, `cc.max_service_credential_bindings_per_app_service_instance`.
 const MOST_OF_APP: usize = 5;
-/// Source: cloud_controller_ng, `app/models/services/service_binding.rb`.
-const MAX_DRAIN: usize = 10_000;
-const MAX_MOUNTS: usize = 65_535;
-/// What a broker may hand over in one binding.
-const MAX_CREDENTIALS: usize = 1 << 20;
-
 /// What a new binding to an app, or a new key, is to be.
 #[derive(Clone, Debug, Default)]
 pub struct NewBinding {
@@ -59,7 +54,7 @@ pub struct NewBinding {
 #[derive(Debug)]
 pub enum Made {
     /// The broker is asked: the binding, and the job to look at.
-    Begun(Box<Binding>, Job),
+    Begun(Box<Binding>, Box<Job>),
     /// It is there.
     There(Box<Described<Binding>>),
 }
@@ -335,7 +330,7 @@ pub fn metadata_kind(binding: &Binding) -> &'static str {
 }
 
 /// `service_binding`, `service_key`, `service_route_binding`: in events and jobs.
-fn word(kind: &str) -> &'static str {
+pub fn word(kind: &str) -> &'static str {
     match kind {
         "app" => "service_binding",
         "key" => "service_key",
@@ -420,10 +415,26 @@ pub fn begin(
         job: Some((&operation, (metadata_kind(&binding), &binding.guid))),
     };
     let job = operations::begin_job(tx, work, busy)?;
-    Ok(Made::Begun(Box::new(binding), job))
+    Ok(Made::Begun(Box::new(binding), Box::new(job)))
 }
 
-fn busy() -> Error {
+/// The broker works on the binding of an app.
+pub fn in_progress(tx: &mut Tx<'_>, binding: &Binding) -> Result<Error> {
+    let (instance, _) = scope_of(tx, binding)?;
+    let app = match &binding.app_guid {
+        Some(app) => apps::find_with_scope(tx.conn, app)?.map(|(app, ..)| app.name),
+        None => None,
+    };
+    let text = format!(
+        "An operation for the service binding between app {} and service instance {} is in progress.",
+        app.unwrap_or_default(),
+        instance.name
+    );
+    Ok(Error::rule(Rule::BindingBusy, text))
+}
+
+/// Another operation of it runs.
+pub fn busy() -> Error {
     Error::invalid("There is an operation in progress for the service binding.")
 }
 
@@ -489,7 +500,7 @@ pub fn abandon(tx: &mut Tx<'_>, binding: &Binding) -> Result<()> {
 }
 
 /// Has the DEAs look at what changed: where an app may connect to, or through what a route's requests go.
-fn tell(tx: &mut Tx<'_>, binding: &Binding) -> Result<()> {
+pub fn tell(tx: &mut Tx<'_>, binding: &Binding) -> Result<()> {
     if let Some(route) = &binding.route_guid {
         route_domain::tell_apps(tx, std::slice::from_ref(route))?;
     }
@@ -599,7 +610,7 @@ pub fn delete_in(tx: &mut Tx<'_>, binding: &Binding, instance: &Instance, scope:
 }
 
 /// True unless the broker was just sent something about this binding whose answer is not here: a removal must not overtake it.
-fn may_go(tx: &mut Tx<'_>, binding: &Binding) -> Result<bool> {
+pub fn may_go(tx: &mut Tx<'_>, binding: &Binding) -> Result<bool> {
     Ok(match state(binding) {
         State::Going => false,
         State::Making => match operations::of(tx, Kind::BindingCreate, &binding.guid)? {
@@ -629,7 +640,7 @@ pub fn follow_user_provided(tx: &mut Tx<'_>, instance: &Instance) -> Result<()> 
 }
 
 /// As [`begin_delete`]; true once it is gone.
-fn remove_part(tx: &mut Tx<'_>, binding: &Binding, user: Option<Originator>) -> Result<bool> {
+pub fn remove_part(tx: &mut Tx<'_>, binding: &Binding, user: Option<Originator>) -> Result<bool> {
     if !may_go(tx, binding)? {
         return Ok(false);
     }
@@ -685,521 +696,11 @@ pub fn fetch(tx: &mut Tx<'_>, binding: &Binding, instance: &Instance, offered: O
     Ok(Call { id: tx.guid(), broker: operations::address(tx, offered.broker)?, user, plan, request })
 }
 
-fn operate(tx: &Tx<'_>, binding: &mut Binding, kind: &str, state: &str, description: &str) {
+/// Notes what is being done about a binding.
+pub fn operate(tx: &Tx<'_>, binding: &mut Binding, kind: &str, state: &str, description: &str) {
     binding.op_type = kind.to_owned();
     binding.op_state = state.to_owned();
     binding.op_description = description.to_owned();
     binding.op_updated_at = tx.micros();
     binding.updated_at = tx.micros();
-}
-
-/// What events say about a binding, also when it is gone.
-#[derive(Clone, Debug)]
-pub struct Told {
-    kind: String,
-    binding: String,
-    name: String,
-    space: String,
-    org: String,
-    request: Option<Value>,
-    instance: String,
-    app: Option<String>,
-    route: Option<String>,
-}
-
-impl Told {
-    fn of(binding: &Binding, scope: &Scope, mut request: Value) -> Self {
-        if let Some(parameters) = request.get_mut("parameters").filter(|parameters| !parameters.is_null()) {
-            *parameters = HIDDEN.into();
-        }
-        Self {
-            kind: binding.kind.clone(),
-            binding: binding.guid.clone(),
-            name: binding.name.clone().unwrap_or_default(),
-            space: scope.space.guid.clone(),
-            org: scope.org.guid.clone(),
-            request: Some(request),
-            instance: binding.instance_guid.clone(),
-            app: binding.app_guid.clone(),
-            route: binding.route_guid.clone(),
-        }
-    }
-
-    fn to_json(&self) -> Value {
-        json!({
-            "kind": self.kind, "binding": self.binding, "name": self.name, "space": self.space, "org": self.org,
-            "request": self.request, "instance": self.instance, "app": self.app, "route": self.route,
-        })
-    }
-
-    fn read(data: &Value) -> Self {
-        let text = |name: &str| data["told"][name].as_str().map(str::to_owned);
-        let or_empty = |name: &str| text(name).unwrap_or_default();
-        Self {
-            kind: or_empty("kind"),
-            binding: or_empty("binding"),
-            name: or_empty("name"),
-            space: or_empty("space"),
-            org: or_empty("org"),
-            request: Some(data["told"]["request"].clone()).filter(|request| !request.is_null()),
-            instance: or_empty("instance"),
-            app: text("app"),
-            route: text("route"),
-        }
-    }
-
-    /// Writes `audit.<what>.<verb>` in the name of who asked for the operation, or of the caller.
-    fn record(&self, tx: &mut Tx<'_>, op: Option<&Operation>, verb: &str) -> Result<()> {
-        let (kind, data) = self.event(verb);
-        let event = self.as_event(&kind, data);
-        match op {
-            Some(op) => op.record(tx, event),
-            None => audit::record(tx, event),
-        }
-    }
-
-    fn record_by(&self, tx: &mut Tx<'_>, user: Option<&Originator>, verb: &str) -> Result<()> {
-        let (kind, data) = self.event(verb);
-        let event = self.as_event(&kind, data);
-        match user {
-            Some(user) => audit::record_as(tx, audit::Actor { kind: "user", guid: &user.guid, name: &user.name }, event),
-            None => audit::record(tx, event),
-        }
-    }
-
-    fn event(&self, verb: &str) -> (String, Value) {
-        let mut data = json!({});
-        if let Some(request) = &self.request {
-            data["request"] = request.clone();
-        }
-        if self.kind != "route" && verb != "show" {
-            data["service_instance_guid"] = self.instance.clone().into();
-        }
-        if let Some(app) = &self.app {
-            data["app_guid"] = app.clone().into();
-        }
-        if let Some(route) = &self.route {
-            data["route_guid"] = route.clone().into();
-        }
-        (format!("audit.{}.{verb}", word(&self.kind)), data)
-    }
-
-    fn as_event<'a>(&'a self, kind: &'a str, data: Value) -> audit::Event<'a> {
-        let target = (word(&self.kind), self.binding.as_str(), self.name.as_str());
-        audit::Event { kind, target, space: Some(&self.space), org: Some(&self.org), data }
-    }
-}
-
-/// Makes a binding at its broker.
-pub struct Create;
-
-impl Handler for Create {
-    fn prepare(&self, tx: &mut Tx<'_>, op: &mut Operation) -> Result<Prepared> {
-        if store::find(tx.conn, op.resource())?.is_none() {
-            return Ok(Prepared::End(Ended::well()));
-        }
-        Ok(Prepared::Send(Request::Bind {
-            instance: op.target.instance.clone(),
-            binding: op.resource().to_owned(),
-            body: op.data["body"].clone(),
-            accepts_incomplete: incomplete(op),
-        }))
-    }
-
-    fn accepted(&self, tx: &mut Tx<'_>, op: &mut Operation, _: &Object) -> Result<()> {
-        change(tx, op, "in progress", "")?;
-        Told::read(&op.data).record(tx, Some(op), "start_create")
-    }
-
-    fn progress(&self, tx: &mut Tx<'_>, op: &mut Operation, description: Option<&str>) -> Result<()> {
-        match description {
-            Some(description) => change(tx, op, "in progress", description),
-            None => Ok(()),
-        }
-    }
-
-    fn fetches(&self, tx: &mut Tx<'_>, op: &Operation) -> Result<bool> {
-        let Some(binding) = store::find(tx.conn, op.resource())? else { return Ok(false) };
-        let instance = service_instances::find(tx.conn, &binding.instance_guid)?;
-        let offered = match &instance {
-            Some(instance) => offered(tx, instance)?,
-            None => None,
-        };
-        Ok(offered.is_some_and(|offered| offered.offering.bindings_retrievable))
-    }
-
-    fn succeeded(&self, tx: &mut Tx<'_>, op: &mut Operation, body: &Object) -> Result<std::result::Result<Ended, Failure>> {
-        let Some(mut binding) = store::find(tx.conn, op.resource())? else { return Ok(Ok(Ended::well())) };
-        let (instance, _) = scope_of(tx, &binding)?;
-        let Some(offered) = offered(tx, &instance)? else { return Ok(Ok(Ended::well())) };
-        if op.step == operations::Step::Poll {
-            let text = "The broker responded asynchronously but does not support fetching binding data.";
-            return Ok(Err(Failure::new(FailureKind::BadResponse, text)));
-        }
-        if op.step == operations::Step::Fetch && !incomplete(op) {
-            return Ok(Err(orphaned(SYNCHRONOUS)));
-        }
-        let handed = match Handed::read(body, &binding.kind, &offered.offering.required()) {
-            Ok(handed) => handed,
-            Err(text) => return Ok(Err(orphaned(text))),
-        };
-        if let Some(credentials) = handed.credentials {
-            let plain = serde_json::to_vec(&credentials).map_err(|e| Error::internal("writing credentials", e))?;
-            binding.credentials = Some(tx.seal(&Binding::place(&binding.guid), &plain)?);
-        }
-        binding.syslog_drain_url = handed.syslog_drain_url;
-        binding.route_service_url = handed.route_service_url;
-        binding.volume_mounts = handed.volume_mounts.map(|mounts| mounts.to_string());
-        binding.endpoints = handed.endpoints.map(|endpoints| endpoints.to_string());
-        operate(tx, &mut binding, "create", "succeeded", "");
-        store::save(tx.conn, &binding)?;
-        Told::read(&op.data).record(tx, Some(op), "create")?;
-        tell(tx, &binding)?;
-        wake_all(tx, &binding)?;
-        Ok(Ok(Ended::well()))
-    }
-
-    fn retries(&self, _: &mut Tx<'_>, op: &mut Operation, failure: &Failure) -> Result<bool> {
-        // A push first asks for what can be had at once.
-        let again = failure.kind == FailureKind::AsyncRequired && !incomplete(op);
-        if again {
-            op.data["incomplete"] = true.into();
-        }
-        Ok(again)
-    }
-
-    fn failed(&self, tx: &mut Tx<'_>, op: &mut Operation, failure: &Failure) -> Result<Ended> {
-        let text = op.explained(tx, failure)?;
-        if let Some(mut binding) = store::find(tx.conn, op.resource())? {
-            operate(tx, &mut binding, "create", "failed", &text);
-            store::save(tx.conn, &binding)?;
-            wake_all(tx, &binding)?;
-        }
-        Ok(Ended::failed(op.unable(tx, "bind", failure)?))
-    }
-
-    fn orphan(&self) -> Option<Kind> {
-        Some(Kind::OrphanBinding)
-    }
-}
-
-/// A broker that takes its time although it was not asked whether there is any.
-const SYNCHRONOUS: &str = "The service broker responded asynchronously when a synchronous bind was requested.";
-
-fn incomplete(op: &Operation) -> bool {
-    op.data["incomplete"].as_bool().unwrap_or(true)
-}
-
-fn orphaned(text: impl Into<String>) -> Failure {
-    Failure { orphan: true, ..Failure::new(FailureKind::BadResponse, text) }
-}
-
-fn change(tx: &mut Tx<'_>, op: &Operation, state: &str, description: &str) -> Result<()> {
-    let Some(mut binding) = store::find(tx.conn, op.resource())? else { return Ok(()) };
-    let kind = binding.op_type.clone();
-    operate(tx, &mut binding, &kind, state, description);
-    Ok(store::save(tx.conn, &binding)?)
-}
-
-/// Operations that wait for this binding look again.
-fn wake_all(tx: &mut Tx<'_>, binding: &Binding) -> Result<()> {
-    let waits = [
-        ("instance.delete", Some(&binding.instance_guid)),
-        ("instance.unshare", Some(&binding.instance_guid)),
-        ("app.delete", binding.app_guid.as_ref()),
-        ("route.delete", binding.route_guid.as_ref()),
-    ];
-    for (kind, resource) in waits {
-        if let (Some(kind), Some(resource)) = (Kind::parse(kind), resource) {
-            operations::wake(tx, kind, resource)?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes a binding at its broker.
-pub struct Delete;
-
-impl Handler for Delete {
-    fn prepare(&self, tx: &mut Tx<'_>, op: &mut Operation) -> Result<Prepared> {
-        if store::find(tx.conn, op.resource())?.is_none() {
-            return Ok(Prepared::End(Ended::well()));
-        }
-        Ok(Prepared::Send(Request::Unbind { of: op.target.of_instance(), binding: op.resource().to_owned() }))
-    }
-
-    fn accepted(&self, tx: &mut Tx<'_>, op: &mut Operation, _: &Object) -> Result<()> {
-        change(tx, op, "in progress", "")?;
-        Told::read(&op.data).record(tx, Some(op), "start_delete")
-    }
-
-    fn progress(&self, tx: &mut Tx<'_>, op: &mut Operation, description: Option<&str>) -> Result<()> {
-        match description {
-            Some(description) => change(tx, op, "in progress", description),
-            None => Ok(()),
-        }
-    }
-
-    fn succeeded(&self, tx: &mut Tx<'_>, op: &mut Operation, _: &Object) -> Result<std::result::Result<Ended, Failure>> {
-        let Some(binding) = store::find(tx.conn, op.resource())? else { return Ok(Ok(Ended::well())) };
-        metadata::forget(tx.conn, metadata_kind(&binding), std::slice::from_ref(&binding.guid))?;
-        store::delete(tx.conn, &binding.guid)?;
-        tell(tx, &binding)?;
-        Told::read(&op.data).record(tx, Some(op), "delete")?;
-        wake_all(tx, &binding)?;
-        Ok(Ok(Ended::well()))
-    }
-
-    fn failed(&self, tx: &mut Tx<'_>, op: &mut Operation, failure: &Failure) -> Result<Ended> {
-        let text = op.explained(tx, failure)?;
-        if let Some(mut binding) = store::find(tx.conn, op.resource())? {
-            operate(tx, &mut binding, "delete", "failed", &text);
-            store::save(tx.conn, &binding)?;
-            wake_all(tx, &binding)?;
-        }
-        Ok(Ended::failed(op.unable(tx, "unbind", failure)?))
-    }
-
-    fn deletes(&self) -> bool {
-        true
-    }
-}
-
-/// What a broker hands over with a binding.
-#[derive(Debug, Default, PartialEq)]
-struct Handed {
-    credentials: Option<Value>,
-    syslog_drain_url: Option<String>,
-    route_service_url: Option<String>,
-    volume_mounts: Option<Value>,
-    endpoints: Option<Value>,
-}
-
-impl Handed {
-    /// Reads an answer to a bind.
-    ///
-    /// # Errors
-    /// What breaks the contract, in words for the user.
-    fn read(body: &Object, kind: &str, required: &[String]) -> Result<Self, String> {
-        let declares = |what: &str| required.iter().any(|declared| declared == what);
-        let given = |name: &str| body.get(name).filter(|value| !value.is_null());
-        let mut handed = Self::default();
-        match given("credentials") {
-            Some(credentials @ Value::Object(_)) if credentials.to_string().len() <= MAX_CREDENTIALS => {
-                handed.credentials = Some(credentials.clone());
-            }
-            Some(Value::Object(_)) => return Err("The service broker returned credentials that are too large.".into()),
-            Some(_) => {
-                return Err("The service broker returned an invalid response: 'credentials' must be a JSON object.".into());
-            }
-            None => {}
-        }
-        handed.syslog_drain_url = text(given("syslog_drain_url"), "syslog_drain_url", MAX_DRAIN)?;
-        if handed.syslog_drain_url.is_some() && !declares("syslog_drain") {
-            return Err("The service is attempting to stream logs from your application, but is not registered as a logging service. Please contact the service provider.".into());
-        }
-        if let Some(mounts) = given("volume_mounts") {
-            check_mounts(mounts)?;
-            if mounts.as_array().is_some_and(|mounts| !mounts.is_empty()) {
-                if !declares("volume_mount") {
-                    return Err("The service is attempting to supply volume mounts from your application, but is not registered as a volume mount service. Please contact the service provider.".into());
-                }
-                handed.volume_mounts = Some(mounts.clone());
-            }
-        }
-        if kind == "route" {
-            handed.route_service_url = text(given("route_service_url"), "route_service_url", MAX_DRAIN)?;
-            if let Some(url) = &handed.route_service_url
-                && !is_route_service(url)
-            {
-                return Err(format!(
-                    "The service broker returned an invalid response: the route service URL '{url}' must be an https URL with a host."
-                ));
-            }
-        }
-        handed.endpoints = given("endpoints").filter(|endpoints| endpoints.is_array()).cloned();
-        Ok(handed)
-    }
-}
-
-/// True for an `https` URL with a host.
-pub fn is_route_service(url: &str) -> bool {
-    url::Url::parse(url).is_ok_and(|url| url.scheme() == "https" && url.host_str().is_some_and(|host| !host.starts_with('.')))
-}
-
-fn text(value: Option<&Value>, name: &str, most: usize) -> Result<Option<String>, String> {
-    match value {
-        None => Ok(None),
-        Some(Value::String(text)) if text.is_empty() => Ok(None),
-        Some(Value::String(text)) if text.len() <= most => Ok(Some(text.clone())),
-        Some(_) => Err(format!(
-            "The service broker returned an invalid response: '{name}' must be a string of at most {most} characters."
-        )),
-    }
-}
-
-fn check_mounts(mounts: &Value) -> Result<(), String> {
-    let lead = "The service broker returned an invalid response:";
-    let Some(all) = mounts.as_array() else { return Err(format!("{lead} 'volume_mounts' must be an array.")) };
-    if mounts.to_string().len() > MAX_MOUNTS {
-        return Err(format!("{lead} 'volume_mounts' is too large."));
-    }
-    for mount in all {
-        for name in ["driver", "container_dir", "mode", "device_type"] {
-            if mount[name].as_str().is_none_or(str::is_empty) {
-                return Err(format!("{lead} a volume mount must have '{name}'."));
-            }
-        }
-        if mount["device"]["volume_id"].as_str().is_none_or(str::is_empty) {
-            return Err(format!("{lead} a volume mount must have a 'device' with 'volume_id'."));
-        }
-        if !(mount["device"]["mount_config"].is_null() || mount["device"]["mount_config"].is_object()) {
-            return Err(format!("{lead} 'mount_config' of a volume mount must be an object."));
-        }
-    }
-    Ok(())
-}
-
-/// Removes what binds an app, or a route, and then the thing itself.
-pub struct Owner {
-    /// True: an app; else a route.
-    pub app: bool,
-}
-
-impl Owner {
-    fn bindings(&self, tx: &mut Tx<'_>, guid: &str) -> Result<Vec<Binding>> {
-        if self.app { store::of_app(tx.conn, guid) } else { store::of_routes(tx.conn, &[guid.to_owned()]) }
-    }
-
-    /// Begins the deletion of an app or route whose role was checked; none: nothing stands in its way, delete it.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when it is being deleted.
-    pub fn begin(&self, tx: &mut Tx<'_>, guid: &str) -> Result<Option<Job>> {
-        let managed = self.bindings(tx, guid)?.into_iter().map(|binding| {
-            let instance = service_instances::find(tx.conn, &binding.instance_guid)?;
-            Ok(instance.is_some_and(|instance| instance.plan_guid.is_some()))
-        });
-        if !managed.collect::<Result<Vec<bool>>>()?.contains(&true) {
-            return Ok(None);
-        }
-        let (kind, operation, collection) = match self.app {
-            true => (Kind::AppDelete, "app.delete", "apps"),
-            false => (Kind::RouteDelete, "route.delete", "routes"),
-        };
-        if let Some(running) = operations::of(tx, kind, guid)? {
-            return jobs::find(tx.conn, running.guid());
-        }
-        let work = New {
-            kind,
-            resource: guid,
-            broker: None,
-            user: Originator::of(tx),
-            target: Target::default(),
-            data: Value::Null,
-            time: operations::MAX_POLLING,
-            job: Some((operation, (collection, guid))),
-        };
-        operations::begin(tx, work, busy)
-    }
-}
-
-impl Handler for Owner {
-    fn prepare(&self, tx: &mut Tx<'_>, op: &mut Operation) -> Result<Prepared> {
-        let guid = op.resource().to_owned();
-        let mut waits = false;
-        let mut stuck = vec![];
-        for binding in self.bindings(tx, &guid)? {
-            if state(&binding) == State::Stuck && binding.op_updated_at >= op.began() {
-                stuck.push(binding.op_description.clone());
-            } else {
-                waits |= !remove_part(tx, &binding, op.user.clone())?;
-            }
-        }
-        if waits {
-            return Ok(Prepared::Wait);
-        }
-        if !stuck.is_empty() {
-            let lead = "unbind could not be completed: ";
-            let texts: Vec<String> = stuck.into_iter().map(|text| format!("{lead}{text}")).collect();
-            let what = if self.app { "app" } else { "route" };
-            let text = format!(
-                "Deletion of {what} {guid} failed because one or more associated resources could not be deleted.\n\n{}",
-                texts.join("\n")
-            );
-            return Ok(Prepared::End(Ended::failed(Error::rule(Rule::AppRecursiveDelete, text))));
-        }
-        if self.app {
-            if let Some((app, space, org)) = apps::find_with_scope(tx.conn, &guid)? {
-                app_domain::delete_in(tx, &app, &Scope { space, org })?;
-            }
-        } else {
-            route_domain::delete_all(tx, &[guid])?;
-        }
-        Ok(Prepared::End(Ended::well()))
-    }
-
-    fn succeeded(&self, _: &mut Tx<'_>, _: &mut Operation, _: &Object) -> Result<std::result::Result<Ended, Failure>> {
-        Ok(Ok(Ended::well()))
-    }
-
-    fn failed(&self, tx: &mut Tx<'_>, op: &mut Operation, failure: &Failure) -> Result<Ended> {
-        Ok(Ended::failed(op.unable(tx, "delete", failure)?))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(body: Value, kind: &str, required: &[&str]) -> Result<Handed, String> {
-        let required: Vec<String> = required.iter().map(|text| (*text).to_owned()).collect();
-        let Value::Object(body) = body else { panic!() };
-        Handed::read(&body, kind, &required)
-    }
-
-    #[test]
-    fn what_a_broker_hands_over_is_taken_as_it_is() {
-        let mount = json!([{ "driver": "nfs", "container_dir": "/d", "mode": "rw", "device_type": "shared", "device": { "volume_id": "v" } }]);
-        let body = json!({ "credentials": { "uri": "x" }, "syslog_drain_url": "syslog://l", "volume_mounts": mount,
-            "endpoints": [{ "host": "10.0.0.1", "ports": ["1"] }], "route_service_url": "nonsense", "unknown": 1 });
-        let handed = read(body, "app", &["syslog_drain", "volume_mount"]).unwrap();
-        assert_eq!(handed.credentials, Some(json!({ "uri": "x" })));
-        assert_eq!(handed.syslog_drain_url.as_deref(), Some("syslog://l"));
-        assert_eq!((handed.volume_mounts, handed.route_service_url), (Some(mount), None));
-        assert!(handed.endpoints.is_some());
-        assert_eq!(
-            read(json!({ "credentials": null, "syslog_drain_url": null, "volume_mounts": [] }), "app", &[]),
-            Ok(Handed::default())
-        );
-        let routed = read(json!({ "route_service_url": "https://r.x/p" }), "route", &[]).unwrap();
-        assert_eq!(routed.route_service_url.as_deref(), Some("https://r.x/p"));
-    }
-
-    #[test]
-    fn what_the_catalog_does_not_declare_or_the_contract_forbids_is_refused() {
-        let cases = [
-            (json!({ "credentials": "x" }), "app", "'credentials' must be a JSON object"),
-            (json!({ "syslog_drain_url": "syslog://l" }), "app", "not registered as a logging service"),
-            (json!({ "syslog_drain_url": 5 }), "app", "'syslog_drain_url' must be a string"),
-            (json!({ "volume_mounts": {} }), "app", "'volume_mounts' must be an array"),
-            (json!({ "volume_mounts": [{}] }), "app", "must have 'driver'"),
-            (
-                json!({ "volume_mounts": [{ "driver": "n", "container_dir": "/d", "mode": "r", "device_type": "shared", "device": {} }] }),
-                "app",
-                "'device' with 'volume_id'",
-            ),
-            (
-                json!({ "volume_mounts": [{ "driver": "n", "container_dir": "/d", "mode": "r", "device_type": "shared", "device": { "volume_id": "v" } }] }),
-                "app",
-                "not registered as a volume mount service",
-            ),
-            (json!({ "route_service_url": "http://r.x" }), "route", "must be an https URL"),
-            (json!({ "route_service_url": "https://.com" }), "route", "must be an https URL"),
-        ];
-        for (body, kind, expected) in cases {
-            let told = read(body.clone(), kind, &[]).unwrap_err();
-            assert!(told.contains(expected), "{body}: {told}");
-        }
-    }
 }

@@ -11,6 +11,9 @@
 //!   `follow_user_provided(tx, &Instance) -> Result<()>` (a user-provided instance has changed).
 //! - `usage::record(tx, state, &Instance, &Scope) -> Result<()>` writes a usage event.
 
+pub mod binding_answer;
+pub mod binding_events;
+pub mod binding_work;
 pub mod bindings;
 pub mod brokers;
 pub mod catalog;
@@ -21,6 +24,7 @@ pub mod instance_update;
 pub mod instances;
 pub mod mitigation;
 pub mod operations;
+pub mod owners;
 pub mod parameters;
 pub mod plans;
 pub mod provisioning;

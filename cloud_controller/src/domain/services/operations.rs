@@ -78,11 +78,11 @@ macro_rules! kinds {
 
 kinds! {
     /// An app with bindings is to go.
-    AppDelete = "app.delete" => &super::bindings::Owner { app: true },
+    AppDelete = "app.delete" => &super::owners::Owner { app: true },
     /// A binding is to be made.
-    BindingCreate = "binding.create" => &super::bindings::Create,
+    BindingCreate = "binding.create" => &super::binding_work::Create,
     /// A binding is to be removed.
-    BindingDelete = "binding.delete" => &super::bindings::Delete,
+    BindingDelete = "binding.delete" => &super::binding_work::Delete,
     /// An instance is to be made.
     InstanceCreate = "instance.create" => &super::provisioning::Create,
     /// An instance is to be removed, with its bindings.
@@ -100,7 +100,7 @@ kinds! {
     /// Something may be left over of a bind that failed.
     OrphanBinding = "orphan.binding" => &super::mitigation::Orphan,
     /// A route with a service is to go.
-    RouteDelete = "route.delete" => &super::bindings::Owner { app: false },
+    RouteDelete = "route.delete" => &super::owners::Owner { app: false },
     /// A space with services is to go.
     SpaceDelete = "space.delete" => &super::teardown::OfSpace,
 }

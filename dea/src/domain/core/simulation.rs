@@ -95,7 +95,12 @@ impl Sim {
                 Effect::Register(register) => drop(self.routes.insert(register.host)),
                 Effect::Unregister(register) => drop(self.routes.remove(&register.host)),
                 Effect::Answer(ticket, _) => drop(self.asked.remove(&ticket)),
-                Effect::Emit(_) | Effect::Tell | Effect::ReportCrash(_) | Effect::AskRoutes(_) | Effect::SetEgress(..) | Effect::RememberFence(_) => {}
+                Effect::Emit(_)
+                | Effect::Tell
+                | Effect::ReportCrash(_)
+                | Effect::AskRoutes(_)
+                | Effect::SetEgress(..)
+                | Effect::RememberFence(_) => {}
                 other => self.pending.push(other),
             }
         }

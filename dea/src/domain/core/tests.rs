@@ -618,7 +618,10 @@ fn a_route_that_comes_back_is_not_taken_away_by_a_late_repetition() {
     let mut world = World::new();
     world.running();
     world.give(Input::Routes(RoutesAnswer { routes: BTreeMap::from([(id(3), vec![])]), egress: BTreeMap::new() }));
-    world.give(Input::Routes(RoutesAnswer { routes: BTreeMap::from([(id(3), vec![route("shop.example")])]), egress: BTreeMap::new() }));
+    world.give(Input::Routes(RoutesAnswer {
+        routes: BTreeMap::from([(id(3), vec![route("shop.example")])]),
+        egress: BTreeMap::new(),
+    }));
     assert_eq!(world.give(Input::Farewells), []);
 }
 
