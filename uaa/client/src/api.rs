@@ -66,6 +66,43 @@ pub struct NewUser {
     pub email: Option<String>,
 }
 
+/// A client that UAA knows, as far as it is of interest here.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct KnownClient {
+    /// Its id.
+    #[serde(rename = "client_id")]
+    pub id: String,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+}
+
+/// A client through which users log in with a browser.
+#[derive(Clone, Debug)]
+pub struct LoginClient {
+    /// Its id.
+    pub id: String,
+    /// Its secret.
+    pub secret: Secret,
+    /// Its name.
+    pub name: String,
+    /// Where users come back to.
+    pub redirect_uri: String,
+    /// What tokens of users may carry.
+    pub scopes: Vec<String>,
+}
+
+/// A change of one client; several are carried out together.
+#[derive(Clone, Debug)]
+pub enum ClientChange {
+    /// Makes it.
+    Add(LoginClient),
+    /// Makes one that is there to this.
+    Update(LoginClient),
+    /// Removes it, and its tokens.
+    Delete(String),
+}
+
 /// A client of UAA with an id and a secret; clones share the token.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
@@ -165,6 +202,33 @@ impl Client {
         }
     }
 
+    /// The client with this id.
+    pub async fn client(&self, id: &str) -> Result<Option<KnownClient>, Error> {
+        let request = self.0.http.get(self.0.url(&["oauth", "clients", id]));
+        match self.authorized("a client", request).await {
+            Ok(client) => Ok(Some(client)),
+            Err(Error::Refused { status: 404, .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// All clients.
+    pub async fn clients(&self) -> Result<Vec<KnownClient>, Error> {
+        let request = self.0.http.get(self.0.url(&["oauth", "clients"]));
+        let list: Clients = self.authorized("clients", request).await?;
+        Ok(list.resources)
+    }
+
+    /// Carries out all of these changes, or none.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with status 409 when one that is to be made is there.
+    pub async fn change_clients(&self, changes: &[ClientChange]) -> Result<(), Error> {
+        let body: Vec<serde_json::Value> = changes.iter().map(ClientChange::body).collect();
+        let request = self.0.http.post(self.0.url(&["oauth", "clients", "tx", "modify"])).json(&body);
+        self.authorized::<Vec<KnownClient>>("changes of clients", request).await.map(drop)
+    }
+
     async fn users(&self, filter: &str) -> Result<Vec<User>, Error> {
         let query = [("filter", filter), ("count", "500")];
         let request = self.0.http.get(self.0.url(&["Users"])).query(&query);
@@ -225,6 +289,33 @@ struct TokenAnswer {
 #[derive(Deserialize)]
 struct Conflict {
     user_id: Option<String>,
+}
+
+impl ClientChange {
+    fn body(&self) -> serde_json::Value {
+        let whole = |action: &str, client: &LoginClient| {
+            serde_json::json!({
+                "action": action,
+                "client_id": client.id,
+                "client_secret": client.secret.expose(),
+                "name": client.name,
+                "authorized_grant_types": ["authorization_code"],
+                "scope": client.scopes,
+                "authorities": ["uaa.resource"],
+                "redirect_uri": [client.redirect_uri],
+            })
+        };
+        match self {
+            Self::Add(client) => whole("add", client),
+            Self::Update(client) => whole("update,secret", client),
+            Self::Delete(id) => serde_json::json!({ "action": "delete", "client_id": id }),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Clients {
+    resources: Vec<KnownClient>,
 }
 
 #[derive(Deserialize)]
@@ -312,6 +403,31 @@ mod tests {
             users[0],
             User { id: "1".into(), user_name: "x".into(), origin: "uaa".into(), email: Some("x@y".into()), active: true }
         );
+    }
+
+    #[tokio::test]
+    async fn changes_of_clients_go_together_and_an_unknown_client_is_an_answer() {
+        let (server, client, _) = uaa().await;
+        let new = LoginClient {
+            id: "db".into(),
+            secret: Secret::new("s"),
+            name: "Dashboard".into(),
+            redirect_uri: "https://d.test".into(),
+            scopes: vec!["openid".into()],
+        };
+        let body = json!([
+            { "action": "add", "client_id": "db", "client_secret": "s", "name": "Dashboard", "scope": ["openid"],
+              "authorized_grant_types": ["authorization_code"], "authorities": ["uaa.resource"], "redirect_uri": ["https://d.test"] },
+            { "action": "delete", "client_id": "old" },
+        ]);
+        Mock::given(method("POST"))
+            .and(path("/oauth/clients/tx/modify"))
+            .and(wiremock::matchers::body_json(body))
+            .respond_with(ResponseTemplate::new(200).set_body_json(json!([{ "client_id": "db" }, { "client_id": "old" }])))
+            .mount(&server)
+            .await;
+        client.change_clients(&[ClientChange::Add(new), ClientChange::Delete("old".into())]).await.unwrap();
+        assert_eq!(client.client("../../Users").await.unwrap(), None);
     }
 
     #[tokio::test]

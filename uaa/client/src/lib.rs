@@ -10,7 +10,7 @@ mod claims;
 mod keys;
 mod verifier;
 
-pub use api::{Client, Error, NewUser, User};
+pub use api::{Client, ClientChange, Error, KnownClient, LoginClient, NewUser, User};
 pub use claims::Claims;
 pub use keys::{KeySet, KeySetError};
 pub use verifier::{Expect, Reason, TokenVerifier, VerifyError};

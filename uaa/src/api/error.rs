@@ -31,6 +31,8 @@ impl Failure {
             Error::GroupTaken(name) => {
                 (409, "scim_resource_already_exists", format!("A group with displayName {name} already exists."))
             }
+            Error::ClientTaken(id) => (409, "invalid_client", format!("Client already exists: {id}")),
+            Error::BadClient(why) => (400, "invalid_client", why.clone()),
             Error::AlreadyMember => (409, "member_already_exists", "The member is in the group already.".into()),
             Error::Changed => {
                 (412, "scim", "The resource was changed meanwhile: read it again, and send its version as If-Match.".into())

@@ -45,7 +45,8 @@ pub(crate) fn routes(uaa: Arc<Uaa>) -> impl FnOnce(&mut ServiceConfig) {
             .service((token::token, token::token_by_get))
             .service((check::check_token, check::introspect, check::userinfo, check::userinfo_by_post))
             .service((revoke::of_user_and_client, revoke::of_user, revoke::of_client, revoke::one))
-            .service((clients::list, clients::get))
+            .service((clients::modify, clients::list, clients::create, clients::get))
+            .service((clients::update, clients::secret, clients::delete))
             .service((users::list, users::create, users::get, users::update, users::delete, users::password))
             .service((
                 groups::list,

@@ -38,6 +38,11 @@ pub(crate) enum Error {
     UserTaken { name: String, holder: Option<String> },
     #[error("group `{0}` exists")]
     GroupTaken(String),
+    #[error("client `{0}` exists")]
+    ClientTaken(String),
+    /// A client that cannot be, or may not be made.
+    #[error("{0}")]
+    BadClient(String),
     #[error("the user is in the group already")]
     AlreadyMember,
     #[error("somebody else changed it meanwhile")]

@@ -57,3 +57,9 @@ pub(crate) fn put(conn: &mut Db, client: &Client) -> Result<()> {
     }
     Ok(())
 }
+
+/// Removes a client.
+pub(crate) fn delete(conn: &mut Db, id: &str) -> Result<()> {
+    diesel::delete(clients::table.find(id)).execute(conn)?;
+    Ok(())
+}

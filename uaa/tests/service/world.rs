@@ -65,6 +65,8 @@ pub(crate) fn raw(folder: &TempDir) -> Raw {
             client("lookup", &["client_credentials"], &[], &["scim.read", "scim.userids"]),
             client("resource", &["client_credentials"], &[], &["uaa.resource"]),
             client("revoker", &["client_credentials"], &[], &["tokens.revoke", "clients.read"]),
+            client("clients", &["client_credentials"], &[], &["clients.admin"]),
+            client("writer", &["client_credentials"], &[], &["clients.read", "clients.write"]),
             client("other", &["password", "refresh_token"], &["openid", "cloud_controller.read"], &[]),
         ],
     }
