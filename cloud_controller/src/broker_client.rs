@@ -44,7 +44,7 @@ fn address(broker: &Address) -> Result<client::Address, Failure> {
 
 async fn send(broker: &BrokerClient, call: &client::Call, request: Request) -> Result<Reply, Failure> {
     Ok(match request {
-        Request::Catalog => fetched(broker.catalog(call).await),
+        Request::Catalog { .. } => fetched(broker.catalog(call).await),
         // Nothing of the broker.
         Request::ForgetDashboards => Reply::Done(Object::new()),
         Request::Provision { instance, body } => changed(broker.provision(call, &instance, &typed(body)?, true).await),
@@ -64,6 +64,10 @@ async fn send(broker: &BrokerClient, call: &client::Call, request: Request) -> R
         Request::PollBinding { of, binding, operation, deleting } => {
             polled(broker.poll_binding(call, &of.instance, &binding, ids(&of), operation.as_deref(), what(deleting)).await)
         }
+        Request::ListBackups { instance } => fetched(broker.list_backups(call, &instance).await),
+        Request::CreateBackup { instance, backup } => changed(broker.create_backup(call, &instance, &backup).await),
+        Request::DeleteBackup { instance, backup } => changed(broker.delete_backup(call, &instance, &backup).await),
+        Request::Restore { instance, backup } => changed(broker.restore(call, &instance, &backup).await),
     })
 }
 

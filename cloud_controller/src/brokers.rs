@@ -63,7 +63,10 @@ pub struct OfInstance {
 #[derive(Clone)]
 pub enum Request {
     /// `GET /v2/catalog`; also brings the clients of its dashboards to UAA.
-    Catalog,
+    Catalog {
+        /// It has had some.
+        has_dashboards: bool,
+    },
     /// Nothing of the broker: removes the clients of its dashboards from UAA.
     ForgetDashboards,
     /// `PUT /v2/service_instances/:instance`
@@ -129,16 +132,46 @@ pub enum Request {
         /// True when a deletion is polled: then 410 is success.
         deleting: bool,
     },
+    /// `GET /v2/service_instances/:instance/backups`: our extension.
+    ListBackups {
+        /// Our id of the instance.
+        instance: String,
+    },
+    /// `POST /v2/service_instances/:instance/backups`: our extension.
+    CreateBackup {
+        /// Our id of the instance.
+        instance: String,
+        /// Our id of the backup.
+        backup: String,
+    },
+    /// `DELETE /v2/service_instances/:instance/backups/:backup`: our extension.
+    DeleteBackup {
+        /// Our id of the instance.
+        instance: String,
+        /// Our id of the backup.
+        backup: String,
+    },
+    /// `POST /v2/service_instances/:instance/restore`: our extension.
+    Restore {
+        /// Our id of the instance.
+        instance: String,
+        /// Our id of the backup.
+        backup: String,
+    },
 }
 
 impl fmt::Debug for Request {
     /// Bodies may hold passwords: only what is asked of what shows.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Catalog => f.write_str("catalog"),
+            Self::Catalog { .. } => f.write_str("catalog"),
             Self::ForgetDashboards => f.write_str("forget dashboards"),
             Self::Provision { instance, .. } => write!(f, "provision {instance}"),
             Self::Update { instance, .. } => write!(f, "update {instance}"),
+            Self::ListBackups { instance } => write!(f, "list backups of {instance}"),
+            Self::CreateBackup { instance, backup } => write!(f, "make backup {backup} of {instance}"),
+            Self::DeleteBackup { instance, backup } => write!(f, "delete backup {backup} of {instance}"),
+            Self::Restore { instance, backup } => write!(f, "restore backup {backup} of {instance}"),
             Self::Deprovision(of) => write!(f, "deprovision {}", of.instance),
             Self::FetchInstance(of) => write!(f, "fetch {}", of.instance),
             Self::PollInstance { of, .. } => write!(f, "poll {}", of.instance),

@@ -15,6 +15,7 @@
 
 pub mod brokers;
 pub mod config;
+pub mod dashboards;
 pub mod outside;
 
 mod api;

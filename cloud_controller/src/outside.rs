@@ -1,6 +1,6 @@
 //! What the service meets outside of itself, as arguments, so that tests bring their own.
 
-use crate::brokers::Brokers;
+use crate::{brokers::Brokers, dashboards::DashboardClients};
 use async_trait::async_trait;
 use bus::Bus;
 use rand::rngs::StdRng;
@@ -71,4 +71,6 @@ pub struct Outside {
     pub identities: Arc<dyn Identities>,
     /// Who sends requests to service brokers.
     pub brokers: Arc<dyn Brokers>,
+    /// Who keeps the clients of their dashboards.
+    pub dashboards: Arc<dyn DashboardClients>,
 }

@@ -6,6 +6,7 @@ use crate::{
     blobs::Blobs,
     buildpack_bits, bus as bus_side,
     config::Config,
+    dashboards::WithDashboards,
     domain::policy::Policy,
     outside::Outside,
     reconcile::{self, operations::Engine},
@@ -74,11 +75,13 @@ async fn real(config: &Config) -> Result<Outside, Box<dyn Error>> {
         },
         clock.clone(),
     )?;
+    let uaa = uaa_client::Client::new(&config.uaa.base, &config.uaa.client_id, secret, clock.clone())?;
     Ok(Outside {
         bus: Bus::connect(&settings).await?,
         verifier: TokenVerifier::new(&config.uaa.base, &expect, clock.clone())?,
-        identities: Arc::new(uaa_client::Client::new(&config.uaa.base, &config.uaa.client_id, secret, clock.clone())?),
+        identities: Arc::new(uaa.clone()),
         brokers: Arc::new(brokers),
+        dashboards: Arc::new(uaa),
         clock,
         rng: foundation::rng(),
     })
@@ -107,7 +110,7 @@ pub(crate) async fn start_with_state(
     let config = Arc::new(config);
     let mut rng = outside.rng;
     let api = Data::new(Api {
-        store,
+        store: store.clone(),
         blobs: Blobs::open(&config.blobs)?,
         policy: Arc::new(Policy::of(&config)),
         log: AppLog::new(config.agent_socket.as_deref()),
@@ -116,7 +119,7 @@ pub(crate) async fn start_with_state(
         bus: outside.bus,
         clock: outside.clock,
         actual: bus_side::Actual::default(),
-        brokers: outside.brokers,
+        brokers: Arc::new(WithDashboards { brokers: outside.brokers, clients: outside.dashboards, store: store.clone() }),
         operations: Engine::new(types::InstanceId::random(&mut rng).to_string()),
         verifier: outside.verifier,
         identities: outside.identities,

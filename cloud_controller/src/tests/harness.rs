@@ -4,6 +4,7 @@ use crate::{
     Addresses, Identities, Identity, LookupError, Outside,
     api::Api,
     config::{Config, Raw},
+    dashboards::DashboardClients,
     service::start_with_state,
 };
 use actix_web::web::Data;
@@ -14,10 +15,17 @@ use parking_lot::Mutex;
 use rand::SeedableRng;
 use reqwest::{Method, header::HeaderMap};
 use serde_json::Value;
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use testkit::tokens::TestIssuer;
 use types::{ManualClock, Timestamp};
-use uaa_client::{Expect, KeySet, TokenVerifier};
+use uaa_client::{ClientChange, Expect, KeySet, KnownClient, TokenVerifier};
 
 /// The moment at which every world begins: 2026-01-02T03:04:05Z.
 pub const BEGINNING: u64 = 1_767_323_045;
@@ -29,6 +37,7 @@ pub struct World {
     pub bus: Bus,
     pub clock: Arc<ManualClock>,
     pub users: Arc<FakeUsers>,
+    pub dashboards: Arc<FakeDashboards>,
     http: reqwest::Client,
     shutdown: Shutdown,
     folder: tempfile::TempDir,
@@ -72,6 +81,40 @@ impl Identities for FakeUsers {
     }
 }
 
+/// UAA's clients, as far as the service keeps them: ids and names. The real one is all or nothing too.
+#[derive(Default)]
+pub struct FakeDashboards {
+    pub known: Mutex<Vec<KnownClient>>,
+    /// Changes so far.
+    pub changes: Mutex<Vec<ClientChange>>,
+    /// It cannot be reached.
+    pub away: AtomicBool,
+}
+
+#[async_trait]
+impl DashboardClients for FakeDashboards {
+    async fn all(&self) -> Result<Vec<KnownClient>, LookupError> {
+        match self.away.load(Ordering::SeqCst) {
+            true => Err(LookupError("UAA is away".into())),
+            false => Ok(self.known.lock().clone()),
+        }
+    }
+    async fn change(&self, changes: &[ClientChange]) -> Result<(), LookupError> {
+        let mut known = self.known.lock();
+        for change in changes {
+            match change {
+                ClientChange::Add(new) => known.push(KnownClient { id: new.id.clone(), name: new.name.clone() }),
+                ClientChange::Update(new) => {
+                    known.iter_mut().filter(|client| client.id == new.id).for_each(|client| client.name.clone_from(&new.name));
+                }
+                ClientChange::Delete(id) => known.retain(|client| client.id != *id),
+            }
+        }
+        self.changes.lock().extend_from_slice(changes);
+        Ok(())
+    }
+}
+
 impl World {
     /// Starts one on SQLite.
     pub async fn new() -> Self {
@@ -87,12 +130,13 @@ impl World {
         let config = Config::check(raw(folder.path(), database)).unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(BEGINNING)));
         let users = Arc::new(FakeUsers::default());
+        let dashboards = Arc::new(FakeDashboards::default());
         let bus = Bus::in_memory();
         let shutdown = Shutdown::new();
-        let outside = outside(&bus, &clock, &users, 7);
+        let outside = outside(&bus, &clock, &users, &dashboards, 7);
         let (addresses, api) = start_with_state(config.clone(), outside, &shutdown).await.unwrap();
         let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        Self { addresses, api, bus, clock, users, http, shutdown, folder, config }
+        Self { addresses, api, bus, clock, users, dashboards, http, shutdown, folder, config }
     }
 
     /// Ends the service wherever it is, and starts a new one on the same database.
@@ -100,7 +144,7 @@ impl World {
         self.shutdown.request();
         self.shutdown = Shutdown::new();
         let seed = rand::Rng::next_u64(&mut *self.api.rng.lock());
-        let outside = outside(&self.bus, &self.clock, &self.users, seed);
+        let outside = outside(&self.bus, &self.clock, &self.users, &self.dashboards, seed);
         (self.addresses, self.api) = start_with_state(self.config.clone(), outside, &self.shutdown).await.unwrap();
     }
 
@@ -194,7 +238,13 @@ pub fn user_guid(user: &str) -> String {
     types::UserId::random(&mut rng).to_string()
 }
 
-fn outside(bus: &Bus, clock: &Arc<ManualClock>, users: &Arc<FakeUsers>, seed: u64) -> Outside {
+fn outside(
+    bus: &Bus,
+    clock: &Arc<ManualClock>,
+    users: &Arc<FakeUsers>,
+    dashboards: &Arc<FakeDashboards>,
+    seed: u64,
+) -> Outside {
     let issuer = TestIssuer::new();
     let (kid, n, e) = issuer.public_key();
     let expect = Expect { issuer: issuer.issuer().into(), audiences: vec!["cloud_controller".into()] };
@@ -205,13 +255,14 @@ fn outside(bus: &Bus, clock: &Arc<ManualClock>, users: &Arc<FakeUsers>, seed: u6
         verifier: TokenVerifier::fixed(KeySet::default().with(kid, n, e).unwrap(), &expect, clock.clone()),
         identities: users.clone(),
         brokers: Arc::new(brokers(clock.clone())),
+        dashboards: dashboards.clone(),
     }
 }
 
 /// The client of brokers, with time limits for tests and brokers on loopback.
 fn brokers(clock: Arc<ManualClock>) -> osb::client::Clients {
     let policy = osb::client::Policy { allowed_ranges: vec!["127.0.0.0/8".parse().unwrap()], ..osb::client::Policy::default() };
-    let settings = osb::client::Settings { timeout: Duration::from_secs(2), policy, ..osb::client::Settings::default() };
+    let settings = osb::client::Settings { timeout: Duration::from_secs(4), policy, ..osb::client::Settings::default() };
     osb::client::Clients::new(settings, clock).unwrap()
 }
 

@@ -8,8 +8,9 @@ use super::{
 use crate::domain::services::brokers::{self, Own};
 use foundation::Secret;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 use testkit::broker::{Broker, Script, catalog, offering};
+use uaa_client::KnownClient;
 
 fn body(name: &str, url: &str) -> Value {
     json!({
@@ -566,6 +567,59 @@ async fn a_broker_of_the_platform_is_asked_until_it_answers_and_its_plans_are_fo
     assert_eq!(names(&world, "", "/v3/service_plans?order_by=name").await, ["small", "tiny", "unbindable"]);
 }
 
+async fn dashboards_get_clients_in_uaa_as_long_as_their_broker_offers_them(world: World) {
+    let with = |name: &str, client: &str| {
+        let mut with = offering(name);
+        with["dashboard_client"] = json!({ "id": client, "secret": "top-secret", "redirect_uri": "https://dashboard.test" });
+        with
+    };
+    let ids = || world.dashboards.known.lock().iter().map(|client| client.id.clone()).collect::<Vec<_>>();
+    world.dashboards.known.lock().push(KnownClient { id: "cf".into(), name: "cf".into() });
+    let (first, second) = (Broker::start().await, Broker::start().await);
+    first.set_catalog(json!({ "services": [with("db", "db-dashboard")] }));
+    let guid = register(&world, "first", &first).await;
+    assert_eq!(ids(), ["cf", "db-dashboard"]);
+    let changes = format!("{:?}", world.dashboards.changes.lock());
+    assert!(changes.contains("cloud_controller_service_permissions.read") && !changes.contains("top-secret"), "{changes}");
+    let event = events(&world, "audit.service_dashboard_client.create").await.remove(0);
+    assert_eq!((&event["target"]["guid"], &event["actor"]["guid"]), (&json!("db-dashboard"), &json!(guid)));
+    assert!(!world.get("admin", "/v3/audit_events?per_page=5000").await.body.to_string().contains("top-secret"));
+
+    // Clients of UAA's own, and of other brokers, are taken.
+    for taken in ["cf", "db-dashboard"] {
+        second.set_catalog(json!({ "services": [with("queue", taken)] }));
+        let job = settle(&world, world.post("admin", "/v3/service_brokers", body("second", &second.url)).await).await;
+        let (code, why) = failure(&job);
+        assert!(code == 270_012 && why.contains("Service queue\n  Service dashboard client id must be unique"), "{why}");
+        let path = format!("/v3/service_brokers/{}", found(&world, "second").await["guid"].as_str().unwrap());
+        assert_eq!(settle(&world, world.delete("admin", &path).await).await["state"], "COMPLETE");
+    }
+    assert_eq!(ids(), ["cf", "db-dashboard"]);
+
+    // Without UAA the old catalog stays; with it, clients follow the catalog.
+    first.set_catalog(json!({ "services": [with("db", "db-new"), with("more", "more-dashboard")] }));
+    let path = format!("/v3/service_brokers/{guid}");
+    world.dashboards.away.store(true, Ordering::SeqCst);
+    let job = settle(&world, world.patch("admin", &path, json!({ "url": first.url })).await).await;
+    let (code, why) = failure(&job);
+    assert!(code == 270_013 && why.contains("could not be modified: UAA is away"), "{why}");
+    assert_eq!(names(&world, "admin", "/v3/service_offerings").await, ["db"]);
+    let job = settle(&world, world.delete("admin", &path).await).await;
+    assert_eq!(failure(&job).0, 270_013);
+    world.dashboards.away.store(false, Ordering::SeqCst);
+    settle(&world, world.patch("admin", &path, json!({ "url": first.url })).await).await;
+    assert_eq!(ids(), ["cf", "db-new", "more-dashboard"]);
+    assert_eq!(events(&world, "audit.service_dashboard_client.delete").await.len(), 1);
+    assert_eq!(settle(&world, world.delete("admin", &path).await).await["state"], "COMPLETE");
+    assert_eq!(ids(), ["cf"]);
+
+    // One that nobody needs any more is free.
+    world.dashboards.known.lock().push(KnownClient { id: "left".into(), name: "Dashboard of x (service broker gone)".into() });
+    first.set_catalog(json!({ "services": [with("db", "left")] }));
+    register(&world, "third", &first).await;
+    assert_eq!(ids(), ["cf", "left"]);
+}
+
 /// Waits until no work at brokers is under way; the clock stands still.
 async fn ended(world: &World) {
     for _ in 0..500 {
@@ -591,5 +645,6 @@ super::scenarios! {
     a_broker_of_a_space_is_for_that_space_alone,
     five_hundred_plans_come_in_few_statements_and_are_shown_in_as_many_as_one,
     usage_events_tell_what_was_there_to_those_who_bill,
+    dashboards_get_clients_in_uaa_as_long_as_their_broker_offers_them,
     a_broker_of_the_platform_is_asked_until_it_answers_and_its_plans_are_for_everybody,
 }

@@ -270,8 +270,8 @@ fn event<'a>(kind: &'a str, broker: &'a Broker, data: Value) -> audit::Event<'a>
 pub struct Synchronize;
 
 impl Handler for Synchronize {
-    fn prepare(&self, _: &mut Tx<'_>, _: &mut Operation) -> Result<Prepared> {
-        Ok(Prepared::Send(Request::Catalog))
+    fn prepare(&self, tx: &mut Tx<'_>, op: &mut Operation) -> Result<Prepared> {
+        Ok(Prepared::Send(Request::Catalog { has_dashboards: has_dashboards(tx, op.resource())? }))
     }
 
     fn address(&self, op: &Operation, known: Address) -> Result<Address> {
@@ -346,12 +346,9 @@ fn gone() -> Ended {
 pub struct Delete;
 
 impl Handler for Delete {
-    fn prepare(&self, tx: &mut Tx<'_>, op: &mut Operation) -> Result<Prepared> {
-        let offerings = service_offerings::of_broker(tx.conn, op.resource())?;
-        if offerings.iter().any(|offering| offering.dashboard_client_id.is_some()) {
-            return Ok(Prepared::Send(Request::ForgetDashboards));
-        }
-        finish(tx, op).map(Prepared::End)
+    fn prepare(&self, _: &mut Tx<'_>, _: &mut Operation) -> Result<Prepared> {
+        // Also where none is known: what was interrupted may have left some.
+        Ok(Prepared::Send(Request::ForgetDashboards))
     }
 
     fn succeeded(&self, tx: &mut Tx<'_>, op: &mut Operation, _: &Object) -> Result<std::result::Result<Ended, Failure>> {
@@ -359,9 +356,17 @@ impl Handler for Delete {
     }
 
     fn failed(&self, tx: &mut Tx<'_>, op: &mut Operation, failure: &Failure) -> Result<Ended> {
+        if !has_dashboards(tx, op.resource())? {
+            return finish(tx, op);
+        }
         let text = op.explained(tx, failure)?;
         stay(tx, op, Error::rule(Rule::BrokerDashboardFailed, text))
     }
+}
+
+fn has_dashboards(tx: &mut Tx<'_>, broker: &str) -> Result<bool> {
+    let offerings = service_offerings::of_broker(tx.conn, broker)?;
+    Ok(offerings.iter().any(|offering| offering.dashboard_client_id.is_some()))
 }
 
 fn finish(tx: &mut Tx<'_>, op: &Operation) -> Result<Ended> {
