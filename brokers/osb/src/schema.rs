@@ -81,3 +81,47 @@ fn name(draft: Draft) -> &'static str {
         _ => "2020-12",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn schema() -> Value {
+        json!({
+            "$schema": "http://json-schema.org/draft-06/schema#", "type": "object", "additionalProperties": false,
+            "properties": { "size": { "type": "integer", "minimum": 1 }, "password": { "type": "string", "minLength": 12 } }
+        })
+    }
+
+    #[test]
+    fn parameters_are_held_against_the_schema_and_never_shown() {
+        assert_eq!(check(&schema(), &json!({ "size": 3 })), Vec::<String>::new());
+        let found = check(&schema(), &json!({ "size": 0, "password": "hunter2" })).join("; ");
+        assert!(found.contains("/size") && found.contains("/password"), "{found}");
+        assert!(!found.contains("hunter2"), "{found}");
+        let found = check(&schema(), &json!({ "hunter2": 1 })).join("; ");
+        assert!(!found.is_empty(), "{found}");
+    }
+
+    #[test]
+    fn a_pattern_cannot_keep_us_busy() {
+        let schema = json!({
+            "$schema": "http://json-schema.org/draft-07/schema#", "properties": { "a": { "type": "string", "pattern": "^(a+)+(?=b)$" } }
+        });
+        assert_eq!(problems(&schema), Vec::<String>::new());
+        let started = std::time::Instant::now();
+        let _ = check(&schema, &json!({ "a": "a".repeat(5_000) }));
+        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_as_schema_panics(text in "\\PC{0,40}", pattern in "\\PC{0,20}") {
+            let schema = json!({ "$schema": text, "$ref": pattern });
+            let _ = (problems(&schema), check(&schema, &json!({})));
+            let schema = json!({ "$schema": "http://json-schema.org/draft-04/schema#", "pattern": pattern });
+            let _ = (problems(&schema), check(&schema, &json!(text)));
+        }
+    }
+}

@@ -1,6 +1,8 @@
 //! The catalog: offerings and plans, and the rules that they keep.
 
 mod rules;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use rules::{incompatibilities, validate};
