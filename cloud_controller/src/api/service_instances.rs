@@ -8,11 +8,12 @@ use crate::{
         query::{ListSpec, pairs},
         time,
     },
-    brokers::{Call, FailureKind, Reply, Request},
+    brokers::{Call, FailureKind, Object, Reply, Request},
     domain::{
         Access, Caller, Error, Result, Rule, Tx,
         audit::HIDDEN,
         services::{
+            backups,
             instance_update::{self, Change, Changed},
             instances::{self, Deletion, NewManaged, NewUserProvided, UserProvidedChange},
             operations,
@@ -28,7 +29,9 @@ use crate::{
     },
 };
 use actix_web::{
-    HttpRequest, delete, get, patch, post,
+    HttpRequest, HttpResponse, delete, get,
+    http::header,
+    patch, post,
     web::{Bytes, Data, Path, ServiceConfig},
 };
 use serde_json::{Map, Value, json};
@@ -61,6 +64,7 @@ pub fn routes(config: &mut ServiceConfig) {
     config.service(create).service(index).service(show).service(update).service(remove);
     config.service(show_credentials).service(show_parameters).service(show_permissions);
     config.service(shared_spaces).service(usage_summary).service(share).service(unshare);
+    config.service(list_backups).service(create_backup).service(delete_backup).service(restore_backup);
 }
 
 /// An instance with what its document needs.
@@ -261,7 +265,7 @@ fn hidden(bytes: &[u8], key: &str) -> Value {
 
 #[post("/v3/service_instances")]
 async fn create(api: Data<Api>, caller: Caller, bytes: Bytes) -> Answer {
-    const MANAGED: &[&str] = &["type", "name", "parameters", "tags", "relationships", "metadata"];
+    const MANAGED: &[&str] = &["type", "name", "parameters", "tags", "relationships", "metadata", "clone_from"];
     const USER_PROVIDED: &[&str] =
         &["type", "name", "credentials", "syslog_drain_url", "route_service_url", "tags", "relationships", "metadata"];
     match raw(&bytes)["type"].as_str() {
@@ -305,9 +309,31 @@ fn read_managed(fields: &mut Fields, bytes: &[u8]) -> NewManaged {
         parameters,
         tags,
         metadata: fields.metadata(),
-        source: None,
+        source: source(fields),
         request: hidden(bytes, "parameters"),
     }
+}
+
+/// Our addition: `{"service_instance": {"guid"}, "backup": {"guid"}}`, the instance to copy.
+fn source(fields: &mut Fields) -> Option<(String, Option<String>)> {
+    let mut from = fields.object("clone_from", "Clone from", &["service_instance", "backup"])?;
+    let (instance, backup) = (reference(&mut from, "service_instance", true), reference(&mut from, "backup", false));
+    fields.join(from);
+    instance.map(|instance| (instance, backup))
+}
+
+/// `{"guid": "..."}` in a body.
+fn reference(fields: &mut Fields, key: &str, required: bool) -> Option<String> {
+    let given = fields.take(key);
+    match given.as_ref().map(|given| given["guid"].as_str()) {
+        Some(Some(guid)) if (1..=200).contains(&guid.len()) => return Some(guid.to_owned()),
+        None if !required => {}
+        _ => fields.problem(format!(
+            "{} must be structured like this: \"{key}: {{\"guid\": \"valid-guid\"}}\"",
+            super::body::label(key)
+        )),
+    }
+    None
 }
 
 fn read_user_provided(fields: &mut Fields, bytes: &[u8]) -> NewUserProvided {
@@ -505,8 +531,14 @@ async fn show_parameters(api: Data<Api>, caller: Caller, guid: Path<String>) -> 
 
 /// Asks a broker for what it has of something, and hands out the parameters.
 pub async fn fetched_parameters(api: &Api, call: Call) -> Result<Value, Failure> {
+    let mut body = asked(api, call).await?;
+    Ok(body.remove("parameters").filter(Value::is_object).unwrap_or_else(|| json!({})))
+}
+
+/// Asks a broker on behalf of a request that waits for it.
+async fn asked(api: &Api, call: Call) -> Result<Object, Failure> {
     match api.brokers.call(call).await {
-        Reply::Done(mut body) => Ok(body.remove("parameters").filter(Value::is_object).unwrap_or_else(|| json!({}))),
+        Reply::Done(body) => Ok(body),
         Reply::Failed(failure) => {
             let rule = match failure.kind {
                 FailureKind::Timeout => Rule::BrokerTimeout,
@@ -599,6 +631,55 @@ async fn unshare(api: Data<Api>, caller: Caller, path: Path<(String, String)>) -
             Unsharing::Waits => drop(tokio::time::timeout(Duration::from_secs(1), news.recv()).await),
         }
     }
+}
+
+#[get("/v3/service_instances/{guid}/backups")]
+async fn list_backups(api: Data<Api>, caller: Caller, guid: Path<String>, request: HttpRequest) -> Answer {
+    const LIST: ListSpec = ListSpec { labels: false, ..ListSpec::STANDARD };
+    let list = LIST.parse(request.query_string())?;
+    let call = api.read(&caller, move |tx| backups::list(tx, &guid)).await?;
+    let mut found = asked(&api, call).await?;
+    let all = match found.remove("backups") {
+        Some(Value::Array(all)) => all,
+        _ => vec![],
+    };
+    let total = i64::try_from(all.len()).unwrap_or(i64::MAX);
+    let page = all.iter().skip(usize::try_from(list.offset()).unwrap_or(usize::MAX)).take(list.per_page as usize);
+    let shown = |backup: &Value| {
+        json!({
+            "guid": backup["id"],
+            "state": backup["state"],
+            "created_at": backup["created_at"],
+            "size_in_bytes": backup["size_bytes"],
+            "description": backup["description"],
+        })
+    };
+    ok(page::document(&api, request.path(), request.query_string(), &list, total, page.map(shown).collect(), None))
+}
+
+#[post("/v3/service_instances/{guid}/backups")]
+async fn create_backup(api: Data<Api>, caller: Caller, guid: Path<String>, bytes: Bytes) -> Answer {
+    Fields::parse(&bytes, &[])?.finish()?;
+    let work = move |tx: &mut Tx<'_>| backups::create(tx, &guid);
+    let (backup, job) = api.write_and_wait_for(&caller, work, |(_, job)| Some(job)).await?;
+    let location = (header::LOCATION, api.url(&format!("/v3/jobs/{}", job.guid)));
+    Ok(HttpResponse::Accepted().insert_header(location).json(json!({ "guid": backup })))
+}
+
+#[delete("/v3/service_instances/{guid}/backups/{backup}")]
+async fn delete_backup(api: Data<Api>, caller: Caller, path: Path<(String, String)>) -> Answer {
+    let (guid, backup) = path.into_inner();
+    let job = api.write_and_wait(&caller, move |tx| backups::delete(tx, &guid, &backup)).await?;
+    accepted(&api, &job)
+}
+
+#[post("/v3/service_instances/{guid}/actions/restore")]
+async fn restore_backup(api: Data<Api>, caller: Caller, guid: Path<String>, bytes: Bytes) -> Answer {
+    let mut fields = Fields::parse(&bytes, &["backup"])?;
+    let backup = reference(&mut fields, "backup", true).unwrap_or_default();
+    fields.finish()?;
+    let job = api.write_and_wait(&caller, move |tx| backups::restore(tx, &guid, &backup)).await?;
+    accepted(&api, &job)
 }
 
 #[cfg(test)]

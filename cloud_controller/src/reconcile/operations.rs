@@ -22,7 +22,7 @@ const PER_BROKER: usize = 8;
 /// How long to sleep when nothing is due; another controller may have left something behind.
 const NAP: Duration = Duration::from_secs(5);
 /// How many due operations are looked at in one go.
-const AT_ONCE: i64 = 500;
+const AT_ONCE: usize = 500;
 /// How long an operation rests after a failure of ours.
 const REST: Duration = Duration::from_secs(10);
 /// How many ended operations somebody who waits may be behind.
@@ -100,6 +100,11 @@ impl Engine {
         }
     }
 
+    /// Brokers for which there is no room now.
+    fn busy(&self) -> Vec<String> {
+        let running = self.running.lock();
+        running.brokers.iter().filter(|(_, count)| **count >= PER_BROKER).map(|(broker, _)| broker.clone()).collect()
+    }
     fn held(&self) -> Vec<String> {
         self.running.lock().operations.keys().cloned().collect()
     }
@@ -143,22 +148,37 @@ pub async fn start(api: &Data<Api>, shutdown: &Shutdown) -> Result<()> {
 /// Starts what is due; returns how long there is nothing to do.
 async fn look(api: &Data<Api>) -> Result<Duration> {
     let now = micros(api.now());
-    let (due, next) = api.store.read(move |conn| Ok((store::due(conn, now, AT_ONCE)?, store::next(conn, now)?))).await?;
-    for (guid, _) in api.operations.pick(due) {
-        let (api, end) = (api.clone(), api.tasks.clone());
-        let tasks = api.tasks.clone();
-        tasks.spawn(async move {
-            tokio::select! {
-                // What was sent is in doubt then, and is sent again under the same id by the next run.
-                () = end.requested() => {}
-                () = work(&api, &guid) => {}
-            }
-            api.operations.release(&guid);
-            api.operations.kick();
-        });
+    loop {
+        let busy = api.operations.busy();
+        let due = api.store.read(move |conn| store::due(conn, now, &busy, AT_ONCE)).await?;
+        // Brokers that are full by now are left out of the next look, so that what waits for others is seen.
+        let more = due.len() == AT_ONCE;
+        let picked = api.operations.pick(due);
+        let none = picked.is_empty();
+        for (guid, _) in picked {
+            begin(api, guid);
+        }
+        if none || !more {
+            break;
+        }
     }
+    let next = api.store.read(move |conn| store::next(conn, now)).await?;
     let next = next.map_or(NAP, |at| Duration::from_micros(at.saturating_sub(now).max(0).unsigned_abs()));
     Ok(next.clamp(Duration::from_millis(1), NAP))
+}
+
+fn begin(api: &Data<Api>, guid: String) {
+    let (api, end) = (api.clone(), api.tasks.clone());
+    let tasks = api.tasks.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            // What was sent is in doubt then, and is sent again under the same id by the next run.
+            () = end.requested() => {}
+            () = work(&api, &guid) => {}
+        }
+        api.operations.release(&guid);
+        api.operations.kick();
+    });
 }
 
 async fn work(api: &Api, guid: &str) {

@@ -68,13 +68,14 @@ pub fn find_of(conn: &mut Conn, kind: &str, resource: &str) -> Result<Option<Ope
         .filter(service_operations::resource_guid.eq(resource));
     Ok(query.select(Operation::as_select()).first(conn).optional()?)
 }
-/// Guid and broker of what is due and not leased, the longest due first.
-pub fn due(conn: &mut Conn, now: i64, at_most: i64) -> Result<Vec<(String, Option<String>)>> {
+/// Guid and broker of what is due and not leased, the longest due first; without the work of `busy` brokers.
+pub fn due(conn: &mut Conn, now: i64, busy: &[String], at_most: usize) -> Result<Vec<(String, Option<String>)>> {
     let query = service_operations::table
         .filter(service_operations::next_at.le(now))
         .filter(service_operations::lease_until.le(now))
+        .filter(service_operations::broker_guid.is_null().or(service_operations::broker_guid.ne_all(busy)))
         .order((service_operations::next_at, service_operations::guid))
-        .limit(at_most);
+        .limit(i64::try_from(at_most).unwrap_or(i64::MAX));
     Ok(query.select((service_operations::guid, service_operations::broker_guid)).load(conn)?)
 }
 /// When the next operation is due that is not yet.

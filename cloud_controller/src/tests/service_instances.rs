@@ -64,7 +64,7 @@ async fn an_instance_lives_from_its_creation_to_its_deletion(world: World) {
     }
     let of_create =
         events["resources"].as_array().unwrap().iter().find(|e| e["type"] == "audit.service_instance.create").unwrap();
-    assert_eq!(of_create["actor"]["name"], "dev");
+    assert_eq!(of_create["actor"]["name"], "dev@cf.test");
     assert_eq!(of_create["data"]["request"]["parameters"], "[PRIVATE DATA HIDDEN]");
 }
 
@@ -170,13 +170,14 @@ async fn an_operation_that_never_ends_fails_in_its_time(world: World) {
     catalog["services"][0]["plans"][0]["maximum_polling_duration"] = 600.into();
     broker.set_catalog(catalog);
     let market = Market::with(&world, broker).await;
-    market.broker.set_polls(Some(usize::MAX));
+    market.broker.set_polls(Some(0));
+    market.broker.script(Script::next("GET", "last_operation").answers(200, json!({ "state": "in progress" })).always());
     let job = settle(&world, market.ask(&world, "endless").await).await;
     assert_eq!(job["errors"][0]["code"], 290006, "{job}");
     let shown = named(&world, "endless").await;
     let why = "Service Broker failed to provision within the required time.";
     assert_eq!((&shown["last_operation"]["state"], &shown["last_operation"]["description"]), (&json!("failed"), &json!(why)));
-    market.broker.set_polls(None);
+    market.broker.clear_scripts();
     drain(&world).await;
     assert!(market.broker.instances().is_empty());
 }
@@ -422,6 +423,7 @@ async fn deleting_an_instance_deletes_its_bindings_first(world: World) {
     assert!(job["errors"][0]["detail"].as_str().unwrap().contains("not now"), "{job}");
     assert_eq!(world.get("admin", &path).await.expect(200)["last_operation"]["state"], "failed");
     assert_eq!(market.broker.bindings().len(), 1);
+    tick(&world, Duration::from_secs(1)).await;
     let job = settle(&world, world.delete("admin", &path).await).await;
     assert_eq!(job["state"], "COMPLETE", "{job}");
     assert!(market.broker.instances().is_empty() && market.broker.bindings().is_empty());
@@ -640,9 +642,10 @@ async fn check(world: &World, market: &Market, case: &str, told: &str) {
     assert!(under_way(world).await.is_empty(), "{told}");
 }
 
-async fn a_controller_killed_at_any_step_goes_on_where_it_was(mut world: World) {
+async fn killed_at_every_step(mut world: World, name: &str) {
     let market = Market::open(&world).await;
-    for case in CASES {
+    let case = CASES.iter().find(|case| case.name == name).unwrap();
+    {
         for polls in [None, Some(2)] {
             for (number, (method, part)) in case.steps.iter().enumerate() {
                 if polls.is_none() && *method == "GET" {
@@ -690,6 +693,22 @@ async fn a_controller_killed_at_any_step_goes_on_where_it_was(mut world: World) 
     }
 }
 
+async fn a_controller_killed_while_an_instance_is_made_goes_on_where_it_was(world: World) {
+    killed_at_every_step(world, "provision").await;
+}
+async fn a_controller_killed_while_something_is_bound_goes_on_where_it_was(world: World) {
+    killed_at_every_step(world, "bind").await;
+}
+async fn a_controller_killed_while_an_instance_changes_goes_on_where_it_was(world: World) {
+    killed_at_every_step(world, "update").await;
+}
+async fn a_controller_killed_while_something_is_unbound_goes_on_where_it_was(world: World) {
+    killed_at_every_step(world, "unbind").await;
+}
+async fn a_controller_killed_while_an_instance_is_deleted_goes_on_where_it_was(world: World) {
+    killed_at_every_step(world, "delete").await;
+}
+
 /// Deletes everything.
 async fn clear(world: &World, market: &Market) {
     market.broker.clear_scripts();
@@ -715,6 +734,52 @@ async fn instances_of_one_name_meet_in_one_space_only(world: World) {
     assert_eq!(settle(&world, world.post("admin", "/v3/service_instances", body).await).await["state"], "COMPLETE");
 }
 
+async fn backups_are_made_restored_and_deleted_and_instances_copied(world: World) {
+    let broker = Broker::start().await;
+    let mut catalog = broker::catalog("db");
+    catalog["services"][0]["metadata"]["cupola.dev/backups"] = true.into();
+    broker.set_catalog(catalog);
+    let market = Market::with(&world, broker).await;
+    role(&world, "dev", "space_developer", &market.space).await;
+    role(&world, "auditor", "space_auditor", &market.space).await;
+    let guid = market.instance(&world, "mydb").await;
+    let path = format!("/v3/service_instances/{guid}");
+    assert_eq!(world.post("auditor", &format!("{path}/backups"), json!({})).await.status, 403);
+    for polls in [None, Some(1)] {
+        market.broker.set_polls(polls);
+        let answered = world.post("dev", &format!("{path}/backups"), json!({})).await;
+        let backup = answered.body["guid"].as_str().unwrap().to_owned();
+        let job = settle(&world, answered).await;
+        assert_eq!((&job["state"], &job["operation"]), (&json!("COMPLETE"), &json!("service_instance.backup")), "{job}");
+        let listed = world.get("auditor", &format!("{path}/backups?per_page=5")).await.expect(200);
+        assert_eq!(listed["resources"][0]["guid"], backup.as_str());
+        assert_eq!(listed["resources"][0]["state"], "succeeded");
+        let wrong = world.post("dev", &format!("{path}/actions/restore"), json!({})).await;
+        assert_eq!(wrong.detail(422), "Backup must be structured like this: \"backup: {\"guid\": \"valid-guid\"}\"");
+        let body = json!({ "backup": { "guid": backup } });
+        let job = settle(&world, world.post("dev", &format!("{path}/actions/restore"), body).await).await;
+        assert_eq!(job["state"], "COMPLETE", "{job}");
+        assert_eq!(named(&world, "mydb").await["last_operation"]["type"], "restore");
+        let mut copy = market.body("copy", "small");
+        copy["clone_from"] = json!({ "service_instance": { "guid": guid }, "backup": { "guid": backup } });
+        let job = settle(&world, world.post("dev", "/v3/service_instances", copy).await).await;
+        assert_eq!(job["state"], "COMPLETE", "{job}");
+        let copied = named(&world, "copy").await["guid"].as_str().unwrap().to_owned();
+        let sent = market.broker.instance(&copied).unwrap();
+        assert_eq!(sent["cupola_clone_from"], json!({ "instance_id": guid, "backup_id": backup }));
+        let job = settle(&world, world.delete("dev", &format!("/v3/service_instances/{copied}")).await).await;
+        assert_eq!(job["state"], "COMPLETE", "{job}");
+        let job = settle(&world, world.delete("dev", &format!("{path}/backups/{backup}")).await).await;
+        assert_eq!(job["state"], "COMPLETE", "{job}");
+        let listed = world.get("dev", &format!("{path}/backups")).await.expect(200);
+        assert_eq!(listed["pagination"]["total_results"], 0);
+    }
+    let text = "Invalid source. Ensure that the service instance exists and that you may write in its space.";
+    let mut copy = market.body("copy", "small");
+    copy["clone_from"] = json!({ "service_instance": { "guid": "unknown" } });
+    assert_eq!(world.post("dev", "/v3/service_instances", copy).await.detail(422), text);
+}
+
 super::scenarios! {
     an_instance_lives_from_its_creation_to_its_deletion,
     a_broker_that_takes_its_time_is_asked_until_it_is_done,
@@ -737,6 +802,11 @@ super::scenarios! {
     deleting_an_organization_deletes_its_services_first,
     a_broker_that_hangs_stalls_nobody_else,
     bad_answers_fail_the_creation_and_nothing_else,
-    a_controller_killed_at_any_step_goes_on_where_it_was,
+    a_controller_killed_while_an_instance_is_made_goes_on_where_it_was,
+    a_controller_killed_while_something_is_bound_goes_on_where_it_was,
+    a_controller_killed_while_an_instance_changes_goes_on_where_it_was,
+    a_controller_killed_while_something_is_unbound_goes_on_where_it_was,
+    a_controller_killed_while_an_instance_is_deleted_goes_on_where_it_was,
+    backups_are_made_restored_and_deleted_and_instances_copied,
     instances_of_one_name_meet_in_one_space_only,
 }

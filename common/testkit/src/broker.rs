@@ -136,6 +136,8 @@ struct State {
     polls: Option<usize>,
     instances: BTreeMap<String, Kept>,
     bindings: BTreeMap<String, Kept>,
+    /// Instance and backup.
+    backups: Vec<(String, String)>,
     holding: usize,
 }
 
@@ -414,8 +416,50 @@ impl State {
                     None => say(404, &json!({})),
                 }
             }
+            ("GET", ["v2", "service_instances", instance, "backups"]) => {
+                let of = self.backups.iter().rev().filter(|(of, _)| of == instance);
+                let shown = of.map(|(_, id)| json!({ "id": id, "state": "succeeded", "created_at": "2026-01-02T03:04:05Z" }));
+                say(200, &json!({ "backups": shown.collect::<Vec<_>>() }))
+            }
+            ("POST", ["v2", "service_instances", instance, "backups"]) => {
+                let id = seen.body["id"].as_str().unwrap_or_default().to_owned();
+                self.backups.push(((*instance).to_owned(), id.clone()));
+                let made = json!({ "id": id, "state": "succeeded", "created_at": "2026-01-02T03:04:05Z" });
+                self.begin(instance, polls, 201, made)
+            }
+            ("POST", ["v2", "service_instances", instance, "restore"]) => {
+                let wanted = seen.body["backup_id"].as_str().unwrap_or_default();
+                match self.backups.iter().any(|(of, id)| of == instance && id == wanted) {
+                    true => self.begin(instance, polls, 200, json!({})),
+                    false => say(404, &json!({ "description": "no such backup" })),
+                }
+            }
+            ("DELETE", ["v2", "service_instances", instance, "backups", id]) => {
+                let before = self.backups.len();
+                self.backups.retain(|(of, kept)| of != instance || kept != id);
+                match self.backups.len() == before {
+                    true => say(410, &json!({})),
+                    false => self.begin(instance, polls, 200, json!({})),
+                }
+            }
             _ => say(404, &json!({ "description": "not found" })),
         }
+    }
+}
+
+impl State {
+    /// Does something else to an instance: at once, or so that it must be asked for.
+    fn begin(&mut self, instance: &str, polls: Option<usize>, status: u16, mut body: Value) -> Said {
+        let Some(kept) = self.instances.get_mut(instance) else { return say(404, &json!({})) };
+        kept.work = polls.map(|polls| (Work::Update, polls));
+        if polls.is_none() {
+            return say(status, &body);
+        }
+        body["operation"] = "at it".into();
+        if body.get("state").is_some() {
+            body["state"] = "in progress".into();
+        }
+        say(202, &body)
     }
 }
 

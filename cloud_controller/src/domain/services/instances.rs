@@ -7,7 +7,7 @@ use crate::{
         Access, Error, Result, Rule, Scope, Tx, audit, flags,
         metadata::MetadataChange,
         services::{
-            context, mitigation,
+            backups, context, mitigation,
             operations::{self, Kind, New, Originator, Target, polling_time},
             parameters, usage, visibility,
         },
@@ -258,6 +258,9 @@ pub fn check_paid(tx: &mut Tx<'_>, scope: &Scope, offered: &Offered) -> Result<(
 pub fn create_managed(tx: &mut Tx<'_>, new: &NewManaged) -> Result<Job> {
     let scope = referred_space(tx, &new.space)?;
     let offered = usable_plan(tx, &new.plan, &scope)?;
+    if let Some((source, _)) = &new.source {
+        check_source(tx, source, &offered)?;
+    }
     if !matches!(offered.broker.state.as_str(), "AVAILABLE" | "") {
         let why = "The service instance cannot be created because there is an operation in progress for the service broker.";
         return Err(Error::invalid(why));
@@ -308,6 +311,24 @@ pub fn create_managed(tx: &mut Tx<'_>, new: &NewManaged) -> Result<Job> {
         job: Some(("service_instance.create", ("service_instances", &instance.guid))),
     };
     operations::begin_job(tx, work, || in_progress(&instance))
+}
+
+/// Checks that an instance may be copied: whoever has the copy has the data, so only developers of its space may do that.
+fn check_source(tx: &mut Tx<'_>, source: &str, wanted: &Offered) -> Result<()> {
+    let unusable =
+        || Error::invalid("Invalid source. Ensure that the service instance exists and that you may write in its space.");
+    let (instance, scope) = match readable(tx, source) {
+        Err(Error::NotFound(_)) => return Err(unusable()),
+        other => other?,
+    };
+    if !scope.writes(tx) || create_failed(&instance) || deleting(&instance) {
+        return Err(unusable());
+    }
+    let offered = backups::supporting(tx, &instance)?;
+    if offered.offering.guid != wanted.offering.guid {
+        return Err(Error::invalid("Invalid source. The service instance is of a different service offering."));
+    }
+    Ok(())
 }
 
 /// `version` of a `maintenance_info` as the tables have it.
@@ -535,7 +556,8 @@ pub fn purge_unchecked(tx: &mut Tx<'_>, instance: &Instance, scope: &Scope) -> R
         super::bindings::purge(tx, &binding)?;
     }
     let gone = Error::rule(Rule::InstanceNotFound, format!("The service instance could not be found: {}", instance.guid));
-    for kind in [Kind::InstanceCreate, Kind::InstanceUpdate] {
+    let under_way = [Kind::InstanceCreate, Kind::InstanceUpdate, Kind::BackupCreate, Kind::BackupDelete, Kind::BackupRestore];
+    for kind in under_way {
         if let Some(op) = operations::of(tx, kind, &instance.guid)? {
             operations::cancel(tx, &op, &gone)?;
         }

@@ -11,6 +11,7 @@
 //!   `follow_user_provided(tx, &Instance) -> Result<()>` (a user-provided instance has changed).
 //! - `usage::record(tx, state, &Instance, &Scope) -> Result<()>` writes a usage event.
 
+pub mod backups;
 pub mod binding_answer;
 pub mod binding_events;
 pub mod binding_work;

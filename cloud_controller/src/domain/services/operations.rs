@@ -49,6 +49,8 @@ pub const MAX_POLLING: Duration = Duration::from_secs(7 * 86_400);
 const ORPHAN_ATTEMPTS: i32 = 11;
 /// How long an operation that waits for others sleeps, if nobody wakes it.
 const WAIT: Duration = Duration::from_secs(10);
+/// How long an operation is left alone that only a newer controller understands.
+const UNKNOWN: Duration = Duration::from_secs(60);
 /// How long a worker has an operation without renewing.
 pub const LEASE: Duration = Duration::from_secs(15);
 /// A paused operation sleeps until it is woken.
@@ -79,6 +81,12 @@ macro_rules! kinds {
 kinds! {
     /// An app with bindings is to go.
     AppDelete = "app.delete" => &super::owners::Owner { app: true },
+    /// A backup is to be made.
+    BackupCreate = "backup.create" => &super::backups::OfInstance,
+    /// A backup is to be removed.
+    BackupDelete = "backup.delete" => &super::backups::OfInstance,
+    /// An instance is to have the data of a backup.
+    BackupRestore = "backup.restore" => &super::backups::OfInstance,
     /// A binding is to be made.
     BindingCreate = "binding.create" => &super::binding_work::Create,
     /// A binding is to be removed.
@@ -477,7 +485,11 @@ pub fn take(tx: &mut Tx<'_>, guid: &str, owner: &str) -> Result<Taken> {
     };
     row.lease_owner = Some(owner.to_owned());
     row.lease_until = micros(tx.now + LEASE);
-    let Some(mut op) = Operation::read(tx, row)? else { return Ok(Taken::Nothing) };
+    let Some(mut op) = Operation::read(tx, row)? else {
+        // A newer controller wrote it; it may be back.
+        store::postpone(tx.conn, guid, owner, micros(tx.now + UNKNOWN))?;
+        return Ok(Taken::Nothing);
+    };
     act_for(tx, &op);
     let handler = op.kind.handler();
     let request = match op.step {
