@@ -157,7 +157,8 @@ pub(super) async fn unknown_fields(scene: &Scene, kind: Kind) -> Outcome {
     }
     let made = scene.ready(kind)?;
     let mut body = made.body.clone();
-    for place in ["", "/context", "/bind_resource"] {
+    // not in `bind_resource`: platforms may put things of their own there that tell one binding from another
+    for place in ["", "/context"] {
         if let Some(object) = body.pointer_mut(place).and_then(Value::as_object_mut) {
             object.insert("x-broker-check".to_owned(), serde_json::json!({"unknown": true}));
         }
