@@ -2,10 +2,13 @@
 
 use crate::{
     config::Database,
-    domain::{Access, Error, Result, Tx, taken},
+    domain::{Access, Error, Result, Tx, services::catalog, taken},
     store::{
-        Conn, Store, feed, orgs, quotas, schema, service_bindings, service_brokers, service_instances, service_offerings,
-        service_operations, service_plans, service_usage,
+        Conn, Store, feed, orgs,
+        query::List,
+        quotas, schema, service_bindings, service_brokers, service_instances, service_offerings, service_operations,
+        service_plans::{self, Grant, Reach},
+        service_usage, spaces,
     },
     vault::Vault,
 };
@@ -13,6 +16,7 @@ use cloud_controller_client::{Desired, DesiredChange};
 use diesel::prelude::*;
 use foundation::Secret;
 use rand::{SeedableRng, rngs::StdRng};
+use serde_json::json;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -35,6 +39,8 @@ const LIST: &[(&str, Check)] = &[
     ("a_broken_key_is_translated", |store| Box::pin(a_broken_key_is_translated(store))),
     ("what_is_gone_is_forgotten_later", |store| Box::pin(what_is_gone_is_forgotten_later(store))),
     ("the_tables_are_what_the_schema_says", |store| Box::pin(the_tables_are_what_the_schema_says(store))),
+    ("plans_are_seen_by_whom_they_are_for", |store| Box::pin(plans_are_seen_by_whom_they_are_for(store))),
+    ("usage_events_keep_their_order_and_the_newest", |store| Box::pin(usage_events_keep_their_order_and_the_newest(store))),
     ("writers_in_each_others_way_all_succeed", |store| Box::pin(writers_in_each_others_way_all_succeed(store))),
 ];
 
@@ -221,6 +227,135 @@ fn of_services(conn: &mut Conn) -> Result<()> {
     let visibilities = schema::service_plan_visibilities::table.select(schema::service_plan_visibilities::all_columns);
     let _: Vec<(String, String)> = visibilities.load(conn)?;
     Ok(())
+}
+
+fn add_org(tx: &mut Tx<'_>, name: &str, quota: &str) -> Result<String> {
+    let org = orgs::Org {
+        guid: tx.guid(),
+        created_at: tx.micros(),
+        updated_at: tx.micros(),
+        name: name.to_owned(),
+        name_key: name.to_owned(),
+        suspended: false,
+        deleting: false,
+        quota_guid: quota.to_owned(),
+    };
+    orgs::insert(tx.conn, &org)?;
+    Ok(org.guid)
+}
+
+fn add_broker(tx: &mut Tx<'_>, name: &str, space: Option<String>, plans: usize) -> Result<Vec<String>> {
+    let broker = service_brokers::Broker {
+        guid: tx.guid(),
+        created_at: tx.micros(),
+        updated_at: tx.micros(),
+        name: name.to_owned(),
+        url: "http://broker.test".into(),
+        username: String::new(),
+        password: vec![],
+        space_guid: space,
+        state: "AVAILABLE".into(),
+    };
+    service_brokers::insert(tx.conn, &broker)?;
+    let plan = |n: usize| json!({ "id": format!("{name}{n}"), "name": format!("{name}{n}"), "description": "a plan" });
+    let service = json!({
+        "id": name, "name": name, "description": "a service", "bindable": true, "plans": (0..plans).map(plan).collect::<Vec<_>>(),
+    });
+    let catalog = osb::catalog::validate(&json!({ "services": [service] })).unwrap();
+    assert_eq!(catalog::apply(tx, &broker, &catalog, false)?.unwrap(), Vec::<String>::new());
+    Ok(service_plans::of_broker(tx.conn, &broker.guid)?.into_iter().map(|plan| plan.guid).collect())
+}
+
+async fn plans_are_seen_by_whom_they_are_for(store: Store) {
+    // More rows than one batch has.
+    let work = |tx: &mut Tx<'_>| {
+        let quota = add_quota(tx, "q")?;
+        let (a, b) = (add_org(tx, "a", &quota)?, add_org(tx, "b", &quota)?);
+        let space = spaces::Space {
+            guid: tx.guid(),
+            created_at: tx.micros(),
+            updated_at: tx.micros(),
+            name: "s".into(),
+            name_key: "s".into(),
+            org_guid: a.clone(),
+            suspended: false,
+            deleting: false,
+            allow_ssh: true,
+            quota_guid: None,
+        };
+        spaces::insert(tx.conn, &space)?;
+        let plans = add_broker(tx, "global", None, 1200)?;
+        add_broker(tx, "scoped", Some(space.guid.clone()), 2)?;
+        let mut public = service_plans::find(tx.conn, &plans[0])?.unwrap();
+        public.public = true;
+        service_plans::save(tx.conn, &public)?;
+        let grant = |plan: &String, org: &String| Grant { plan_guid: plan.clone(), org_guid: org.clone() };
+        service_plans::grant(tx.conn, &[grant(&plans[1], &a), grant(&plans[1], &b), grant(&plans[2], &b)])?;
+        Ok((a, b, space.guid))
+    };
+    let (a, b, space) = write(&store, 1, work).await.unwrap();
+    let some = |orgs: &[&String], spaces: &[&String]| Reach::Some {
+        orgs: orgs.iter().map(|org| (*org).clone()).collect(),
+        spaces: spaces.iter().map(|space| (*space).clone()).collect(),
+    };
+    let cases = [
+        (Reach::Everything, 1202, 2),
+        (some(&[], &[]), 1, 1),
+        (some(&[&a], &[]), 2, 1),
+        (some(&[&a, &b], &[]), 3, 1),
+        (some(&[], &[&space]), 3, 2),
+        (some(&[&b], &[&space]), 5, 2),
+    ];
+    for (reach, plans, offerings) in cases {
+        let (asked, list) = (reach.clone(), List { page: 1, per_page: 5000, ..List::default() });
+        let found = store
+            .read(move |conn| {
+                let found = service_plans::list(conn, &asked, &list)?;
+                assert_eq!(found.total, i64::try_from(found.rows.len()).unwrap());
+                Ok((found.total, service_offerings::list(conn, &asked, &list)?.total))
+            })
+            .await
+            .unwrap();
+        assert_eq!(found, (plans, offerings), "{reach:?}");
+    }
+}
+
+async fn usage_events_keep_their_order_and_the_newest(store: Store) {
+    // The clocks of writers may differ: what counts is who was first.
+    for (number, second) in [(1, 500), (2, 400), (3, 300)] {
+        let add = move |tx: &mut Tx<'_>| {
+            let text = || format!("{number}");
+            let event = service_usage::UsageEvent {
+                guid: text(),
+                position: service_usage::next_position(tx.conn)?,
+                created_at: second * 1_000_000,
+                state: "CREATED".into(),
+                space_guid: text(),
+                space_name: text(),
+                org_guid: text(),
+                instance_guid: text(),
+                instance_name: text(),
+                instance_kind: text(),
+                plan_guid: None,
+                plan_name: None,
+                offering_guid: None,
+                offering_name: None,
+                broker_guid: None,
+                broker_name: None,
+            };
+            Ok(service_usage::insert(tx.conn, &[event])?)
+        };
+        write(&store, number, add).await.unwrap();
+    }
+    let guids = async |after: i64| {
+        let list = List { page: 1, per_page: 50, ..List::default() };
+        let found = store.read(move |conn| service_usage::list(conn, after, &list)).await.unwrap();
+        found.rows.into_iter().map(|event| event.guid).collect::<Vec<_>>()
+    };
+    assert_eq!(guids(0).await, ["1", "2", "3"]);
+    assert_eq!(guids(1).await, ["2", "3"]);
+    assert_eq!(store.write(|conn| service_usage::forget(conn, 450_000_000)).await.unwrap(), 1);
+    assert_eq!(guids(0).await, ["1", "3"]);
 }
 
 async fn writers_in_each_others_way_all_succeed(store: Store) {
