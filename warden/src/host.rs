@@ -260,10 +260,7 @@ impl Host {
             };
             let socket = self.socket(record.slot);
             let (ports, ways) = (leads(&record).collect(), ways(&record).collect());
-            let started = async {
-                let spare = self.0.spares.take(&self.0.programs, &template).await?;
-                self.0.programs.launch(spare, &launch, &socket).await
-            };
+            let started = self.0.spares.launch(&self.0.programs, &template, &launch, &socket);
             tokio::try_join!(started, self.0.network.open(&ports, &ways))?;
             self.refill(template);
             Ok(Shim::connect(&socket).await)

@@ -64,7 +64,7 @@ impl Programs {
     }
 
     /// Turns a shim into the keeper of a container that runs.
-    pub(crate) async fn launch(&self, spare: Spare, launch: &Launch, socket: &Path) -> Result<()> {
+    async fn launch(&self, spare: Spare, launch: &Launch, socket: &Path) -> Result<()> {
         let failed = || Error::at::<io::Error>("starting a shim");
         let listener = listen(socket).map_err(failed())?;
         let (mut stream, image) = (spare.stream, spare.prepare.image);
@@ -132,11 +132,6 @@ impl Spare {
         }
     }
 
-    /// Nothing to read yet, and not the end either.
-    fn lives(&self) -> bool {
-        matches!(self.stream.try_read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
-    }
-
     /// Lets it go, and waits until nothing of it is left.
     async fn end(self) {
         drop(self.stream);
@@ -186,21 +181,22 @@ impl Spares {
         Prepare { scratch: self.scratch.clone(), template: template.to_owned(), image }
     }
 
-    /// A shim with a disk from this template: one that is ready, or one that is still preparing it.
-    pub(crate) async fn take(&self, programs: &Programs, template: &Path) -> Result<Spare> {
+    /// Makes a container with the shim that is ready for such a disk, or with a new one.
+    pub(crate) async fn launch(&self, programs: &Programs, template: &Path, launch: &Launch, socket: &Path) -> Result<()> {
         let ready = {
             let mut state = self.state();
             let at = state.ready.iter().position(|spare| spare.prepare.template == template);
             at.map(|at| state.ready.remove(at))
         };
-        match ready {
-            Some(spare) if spare.lives() => Ok(spare),
-            Some(dead) => {
-                dead.end().await;
-                programs.start(self.prepare(template)).await
+        if let Some(spare) = ready {
+            match programs.launch(spare, launch, socket).await {
+                // It died while it waited: taking the disk over is the first thing that it does for a container.
+                Err(Error::Internal(..)) if !launch.folder.join("disk.img").exists() => {}
+                done => return done,
             }
-            None => programs.start(self.prepare(template)).await,
         }
+        let shim = programs.start(self.prepare(template)).await?;
+        programs.launch(shim, launch, socket).await
     }
 
     /// Makes one ready for the next container with such a disk, and lets go of what was not used for longest.

@@ -217,3 +217,43 @@ async fn what_is_promised_is_counted_and_a_refusal_says_what_is_free() {
     assert_eq!(refused.to_string(), "128 MB of memory asked, 72 MB free");
     world.end().await;
 }
+
+/// Shims of a world that have no container yet: they have left the host's mounts.
+fn waiting(world: &World) -> Vec<rustix::process::Pid> {
+    let scratch = world.raw.run.join("scratch").display().to_string();
+    let read = |pid: &str, what: &str| fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
+    let names = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let found = names.filter(|pid| read(pid, "cmdline").starts_with("warden_shim") && read(pid, "mountinfo").contains(&scratch));
+    found.filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shim_that_waits_for_its_container_may_be_killed_and_goes_with_the_daemon() {
+    need_containers!();
+    let mut world = World::start().await;
+    world.sleeper("first").await;
+    until("a shim waits", || waiting(&world).len() == 1).await;
+    let first = waiting(&world);
+    // It may still be at its disk, and then the next container does without it.
+    for handle in ["second", "another", "one-more"] {
+        world.sleeper(handle).await;
+        until("a shim waits", || waiting(&world).len() == 1).await;
+    }
+    assert_ne!(waiting(&world), first, "none of them took it");
+    rustix::process::kill_process(waiting(&world)[0], rustix::process::Signal::KILL).unwrap();
+    world.sleeper("third").await;
+    // One with a disk of another size does not take the place of the first.
+    let mut larger = spec("larger", &["/bin/sleep", "1000"]);
+    larger.limits.disk_bytes = 96 << 20;
+    world.create(&larger).await;
+    assert!(world.exec("larger", "df -m --output=size /home | tail -1").await.1.trim().parse::<u64>().unwrap() > 80);
+    until("one waits for each size", || waiting(&world).len() == 2).await;
+    world.halt().await;
+    assert_eq!(waiting(&world), []);
+    assert_eq!(fs::read_dir(world.raw.state.join("spares")).unwrap().count(), 0);
+    world.boot().await;
+    for handle in ["first", "second", "third", "larger"] {
+        assert_eq!(world.exec(handle, "echo lives").await.1, "lives\n");
+    }
+    world.end().await;
+}
