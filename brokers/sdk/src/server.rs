@@ -109,6 +109,7 @@ pub async fn start(
         clock: outside.clock,
         operation_timeout: settings.operation_timeout,
         shutdown: shutdown.clone(),
+        runtime: tokio::runtime::Handle::current(),
         metrics: metrics.clone(),
     });
     let there = shop.store.run(instances::all).await.map_err(|failure| internal(failure.to_string().into()))?;
@@ -156,7 +157,7 @@ fn listen(
 /// Goes on with what a former process has begun.
 async fn resume(shop: &Arc<Workshop>) -> Result<(), crate::Failure> {
     for id in shop.store.run(operations::unfinished).await? {
-        shop.shutdown.spawn(work::run(shop.clone(), id));
+        work::spawn(shop, id);
     }
     Ok(())
 }

@@ -130,12 +130,11 @@ async fn within(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let parts = request.request().clone();
     match tokio::time::timeout(timeout, next.call(request)).await {
         Ok(response) => Ok(response?.map_into_boxed_body()),
         Err(_) => {
-            let failure = Failure { status: 408, ..Failure::invalid("the request took too long") };
-            Ok(ServiceResponse::new(parts, failure.error_response()))
+            info!(status = 408, "a request took too long");
+            Err(Failure { status: 408, ..Failure::invalid("the request took too long") }.into())
         }
     }
 }

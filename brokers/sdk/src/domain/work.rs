@@ -14,6 +14,7 @@ use foundation::Shutdown;
 use futures::FutureExt;
 use osb::{BackupState, Binding, Catalog, LastOperation, OperationState, OriginatingIdentity, PrivateObject};
 use std::{error::Error, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use tokio::task::JoinHandle;
 use tracing::{Instrument, error, info, info_span, warn};
 use types::Clock;
 
@@ -30,6 +31,8 @@ pub(crate) struct Workshop {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) operation_timeout: Duration,
     pub(crate) shutdown: Shutdown,
+    /// Where work runs: not on the threads of requests, which work that blocks would hold up.
+    pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) metrics: Metrics,
 }
 
@@ -55,8 +58,14 @@ enum Made {
     Nothing,
 }
 
+/// Begins to work on an operation, in a task that goes on when the caller hangs up.
+pub(crate) fn spawn(shop: &Arc<Workshop>, operation: String) -> JoinHandle<Option<Result<(), Failure>>> {
+    let _there = shop.runtime.enter();
+    shop.shutdown.spawn(run(shop.clone(), operation))
+}
+
 /// Runs an operation to its end. `None`: the broker is ending, and the next start goes on with it.
-pub(crate) async fn run(shop: Arc<Workshop>, id: String) -> Option<Result<(), Failure>> {
+async fn run(shop: Arc<Workshop>, id: String) -> Option<Result<(), Failure>> {
     let loaded = shop.store.run({
         let (id, catalog) = (id.clone(), shop.catalog.clone());
         move |tx| {

@@ -27,9 +27,9 @@ impl Service {
         let (instance, id, asked) = (instance_id.to_owned(), binding_id.to_owned(), ask.clone());
         let begun = self.shop.store.run(move |tx| {
             let owner = instances::find(tx, &instance)?;
-            let wanted = wanted(tx, &instance, &id, request, now)?;
-            let background = check(&shop, &wanted, &asked)?;
             let existing = bindings::find(tx, &instance, &id)?;
+            let wanted = wanted(tx, &instance, &id, request, existing.as_ref(), now)?;
+            let background = check(&shop, &wanted, &asked)?;
             if let (Some(owner), None) = (&owner, &existing) {
                 of_instance(owner, &wanted)?;
             }
@@ -134,10 +134,15 @@ fn wanted(
     instance_id: &str,
     id: &str,
     request: BindRequest,
+    existing: Option<&bindings::Record>,
     now: Timestamp,
 ) -> Result<bindings::Record, Failure> {
     let before = match &request.predecessor_binding_id {
         None => None,
+        // a repeat, after which the predecessor may be gone
+        Some(predecessor) if existing.is_some_and(|binding| binding.data.predecessor.as_ref() == Some(predecessor)) => {
+            existing.map(|binding| binding.data.clone())
+        }
         Some(predecessor) => {
             if instances::find(tx, instance_id)?.is_none() {
                 return Err(Failure::not_found("there is no such service instance"));

@@ -112,8 +112,7 @@ impl Service {
             Begun::Exists => return Ok(Answer::Ok(())),
             Begun::Gone => return Ok(Answer::Gone),
         };
-        // a task of its own: it goes on when the caller hangs up
-        let task = self.shop.shutdown.spawn(work::run(self.shop.clone(), operation.clone()));
+        let task = work::spawn(&self.shop, operation.clone());
         if background {
             return Ok(Answer::Accepted(operation, ()));
         }
