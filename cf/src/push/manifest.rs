@@ -63,7 +63,7 @@ pub(super) fn load(args: &Push, folder: &Path) -> anyhow::Result<Manifest> {
         app.path = match (&args.path, named) {
             (Some(path), _) => folder.join(path),
             (None, Some(path)) => path,
-            (None, None) if file.is_some() => from.clone(),
+            // As the official client does: a manifest may lie elsewhere, what is pushed is here.
             (None, None) => folder.to_owned(),
         };
     }
@@ -378,6 +378,16 @@ mod tests {
         let document = manifest.document();
         assert_eq!(document["applications"][1]["memory"], "64M");
         assert_eq!(document.as_object().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_app_without_a_path_is_what_lies_here_wherever_the_manifest_is() {
+        let (here, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = elsewhere.path().join("production.yml");
+        std::fs::write(&file, "applications:\n- name: a\n- name: b\n  path: sub\n").unwrap();
+        let manifest = load(&Push { manifest: Some(file), ..Push::default() }, here.path()).unwrap();
+        assert_eq!(manifest.apps[0].path, here.path());
+        assert_eq!(manifest.apps[1].path, elsewhere.path().join("sub"));
     }
 
     #[test]
