@@ -212,9 +212,10 @@ impl Host {
             aliases.iter().filter(|(_, target)| stacks.contains(target)).map(|(alias, _)| alias.clone()).collect::<Vec<_>>(),
         );
         stacks.sort();
+        let kept: u64 = self.state().volumes.values().sum();
         Response::Capacity {
             memory_bytes: capacity.memory_mb << 20,
-            disk_bytes: capacity.disk_mb << 20,
+            disk_bytes: capacity.disk_mb.saturating_sub(kept) << 20,
             stacks,
             services_address: self.0.config.subnet.gateway(),
         }

@@ -242,6 +242,7 @@ fn ruleset(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports, ways: &Ways) 
     drop
   }}
   chain to_host {{ type filter hook input priority filter; policy accept;
+    iifname != {links} iifname != \"lo\" ip daddr {gateway} drop comment \"services are for containers of this host\"
     iifname != {links} accept
     ct direction reply ct state established accept
     ct state related accept

@@ -50,7 +50,7 @@ impl Error {
 pub struct Capacity {
     /// All memory that containers may be promised.
     pub memory_bytes: u64,
-    /// All disk that containers may be promised.
+    /// All disk that containers may be promised; what volumes have is not in it.
     pub disk_bytes: u64,
     /// Names of the stacks on this host.
     pub stacks: Vec<String>,

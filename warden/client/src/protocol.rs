@@ -96,7 +96,7 @@ pub enum Response {
     Capacity {
         /// All memory that containers may be promised.
         memory_bytes: u64,
-        /// All disk that containers may be promised.
+        /// All disk that containers may be promised; what volumes have is not in it.
         disk_bytes: u64,
         /// Names of the stacks on this host.
         stacks: Vec<String>,

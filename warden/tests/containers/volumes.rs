@@ -131,6 +131,7 @@ async fn volumes_are_promised_disk_grow_and_never_shrink() {
     let world = World::start_with(|raw| raw.capacity.disk_mb = 256).await; // each container has 64 of its own
     world.create(&with_volume("first", volume("db", 64))).await;
     world.exec("first", "echo kept > /data/file").await;
+    assert_eq!(world.client.capacity().await.unwrap().disk_bytes, (256 - 64) << 20);
     let big = world.client.create(&with_volume("big", volume("big", 128))).await.unwrap_err();
     assert_eq!(big.kind(), Some(ErrorKind::NoRoom));
     assert!(big.to_string().contains("192 MB of disk asked, 128 MB free"), "{big}");
