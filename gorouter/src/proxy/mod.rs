@@ -183,15 +183,25 @@ impl Gateway {
                 });
             }
         }
-        let pool = ctx.pool.insert(pool).clone();
+        let passed = self.through_service(request, &pool, ctx);
+        ctx.pool = Some(pool);
+        passed
+    }
+
+    /// Decides whether the request goes to the route's service, comes back from it, or is on its way to one that is an app.
+    fn through_service(&self, request: &RequestHeader, pool: &Pool, ctx: &mut Ctx) -> Result<(), Refusal> {
         let services = &self.shared.services;
         let service = ctx.lease.as_ref().and_then(|lease| lease.instance.backend.route_service.clone());
-        match (service, services.read(&request.headers, self.shared.clock.now())) {
+        let signed = match request.headers.contains_key(route_service::SIGNATURE) {
+            true => services.read(&request.headers, self.shared.clock.now()),
+            false => Signed::No,
+        };
+        match (service, signed) {
             (None, Signed::For(_)) => {
                 ctx.to_service = true;
                 // What it wishes concerns the app behind the service.
                 if std::mem::take(&mut ctx.wish) != Wish::Any {
-                    ctx.lease = self.choose(&pool, ctx).ok();
+                    ctx.lease = self.choose(pool, ctx).ok();
                 }
             }
             (None, _) => {}
@@ -199,7 +209,7 @@ impl Gateway {
                 ctx.lease = None;
                 ctx.service = Some(service);
             }
-            (Some(_), Signed::For(url)) if url == services.url(host, request.raw_path()) => {}
+            (Some(_), Signed::For(url)) if url == services.url(host_of(request), request.raw_path()) => {}
             (Some(_), signed) => return Err(route_service::refusal(&signed)),
         }
         Ok(())

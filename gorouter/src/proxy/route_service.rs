@@ -134,8 +134,11 @@ pub(crate) struct RouteServices {
     roots: Arc<CaType>,
     allow_local: bool,
     own: OnceLock<Own>,
-    known: Mutex<HashMap<(String, u16), (Moment, Arc<[SocketAddr]>)>>,
+    known: Mutex<Known>,
 }
+
+/// Addresses of names and ports, and when they were found.
+type Known = HashMap<(String, u16), (Moment, Arc<[SocketAddr]>)>;
 
 /// The router's own listeners.
 #[derive(Debug)]

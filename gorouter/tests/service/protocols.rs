@@ -92,7 +92,7 @@ async fn tls(world: &World, host: &str, alpn: &[&[u8]]) -> std::io::Result<tokio
     connector.connect(ServerName::try_from(host.to_owned()).unwrap(), stream).await
 }
 
-fn client(world: &World, hosts: &[&str]) -> reqwest::Client {
+pub(crate) fn client(world: &World, hosts: &[&str]) -> reqwest::Client {
     let ca = reqwest::Certificate::from_pem(world.ca.pem().as_bytes()).unwrap();
     let builder = reqwest::Client::builder().tls_certs_only([ca]);
     hosts.iter().fold(builder, |builder, host| builder.resolve(host, world.router.https.unwrap())).build().unwrap()

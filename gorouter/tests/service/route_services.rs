@@ -222,3 +222,47 @@ async fn unbinding_lets_requests_pass_again() {
     assert_eq!(world.get("other.x", "/", "").await.status, 404, "a service without TLS is refused with its registration");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_service_stands_before_http2_clients_too() {
+    let world = World::start().await;
+    let (app, service) = (App::echo().await, App::echo().await);
+    world.route(registration(service.address, &["service.x"])).await;
+    let route =
+        Register { route_service_url: Some("https://service.x/in".into()), ..registration(app.address, &["dora.app.localhost"]) };
+    world.route(route).await;
+    let client = crate::protocols::client(&world, &["dora.app.localhost"]);
+    let url = format!("https://dora.app.localhost:{}/path?q", world.router.https.unwrap().port());
+    let at_service = client.post(&url).body("a body").send().await.unwrap();
+    assert_eq!((at_service.version(), at_service.status().as_u16()), (http::Version::HTTP_2, 200));
+    let told = Answer { body: at_service.text().await.unwrap(), ..Answer::default() };
+    let lower = told.body.to_ascii_lowercase();
+    assert!(told.body.starts_with("POST /in HTTP/1.1\r\n") && told.body.ends_with("a body"), "{}", told.body);
+    assert!(lower.contains("\r\nhost: service.x\r\n") && !lower.contains("host: dora"), "{lower}");
+    let headers = signed(&told);
+    assert!(headers.contains(&format!("X-CF-Forwarded-Url: {url}\r\n")), "{headers}");
+    // It comes back by whichever protocol the service likes.
+    let back = world.get("dora.app.localhost", "/path?q", &headers).await;
+    assert!(back.body.starts_with("GET /path?q HTTP/1.1\r\n"), "{}", back.body);
+    let mut request = client.post(&url).body("a body");
+    for line in headers.lines() {
+        let (name, value) = line.split_once(": ").unwrap();
+        request = request.header(name, value);
+    }
+    let back = request.send().await.unwrap().text().await.unwrap();
+    assert!(back.starts_with("POST /path?q HTTP/1.1\r\n") && !back.to_ascii_lowercase().contains("x-cf-proxy"), "{back}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_service_that_is_away_is_a_bad_gateway() {
+    let world = World::start().await;
+    let app = App::named("the app").await;
+    bound(&world, app.address, &format!("https://localhost:{}", dead().await.port())).await;
+    let answer = world.get("app.x", "/", "").await;
+    assert_eq!(told(&answer), (502, Some("endpoint_failure (dial: connect: connection refused)")));
+    // Its failure is not the app's.
+    world.register(registration(app.address, &["app.x"])).await;
+    wait_for(|| async { world.get("app.x", "/", "").await.body == "the app" }).await;
+    world.stop().await;
+}
