@@ -3,7 +3,11 @@
 use crate::{Error, User, error::file, log};
 use sha2::{Digest, Sha256};
 use std::{ffi::OsString, fs::File, io::Read, path::PathBuf, process::Stdio, time::Duration};
-use tokio::{io::AsyncReadExt, process::Command};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::Command,
+    sync::mpsc,
+};
 
 /// What to run, with which arguments and environment. Nothing of our own environment is passed on but `PATH`.
 #[derive(Clone, Debug)]
@@ -25,6 +29,8 @@ pub enum Input {
     Text(String),
     /// This file.
     File(File),
+    /// What comes through this channel, until its other end is dropped.
+    Pieces(mpsc::Receiver<Vec<u8>>),
 }
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -109,23 +115,30 @@ impl Program {
     pub async fn stream_to(&self, input: Input, mut take: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
         let mut command = self.command();
         command.kill_on_drop(true).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let text = match input {
-            Input::Empty => None,
+        let (text, mut pieces) = match input {
+            Input::Empty => (None, None),
             Input::File(file) => {
                 command.stdin(file);
-                None
+                (None, None)
             }
-            Input::Text(text) => {
-                command.stdin(Stdio::piped());
-                Some(text)
-            }
+            Input::Text(text) => (Some(text), None),
+            Input::Pieces(pieces) => (None, Some(pieces)),
         };
+        if text.is_some() || pieces.is_some() {
+            command.stdin(Stdio::piped());
+        }
         let mut child = command.spawn().map_err(|e| Error::Run(self.path.clone(), e))?;
         let (mut stdout, mut stderr, stdin) = (child.stdout.take(), child.stderr.take(), child.stdin.take());
         let feed = async {
-            if let (Some(mut stdin), Some(text)) = (stdin, text) {
-                // A program that ends early says why by its status
-                let _ = tokio::io::AsyncWriteExt::write_all(&mut stdin, text.as_bytes()).await;
+            let Some(mut stdin) = stdin else { return };
+            // A program that ends early says why by its status
+            let _ = stdin.write_all(text.unwrap_or_default().as_bytes()).await;
+            while let Some(pieces) = &mut pieces
+                && let Some(piece) = pieces.recv().await
+            {
+                if stdin.write_all(&piece).await.is_err() {
+                    return;
+                }
             }
         };
         let read = async {

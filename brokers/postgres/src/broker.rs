@@ -42,7 +42,14 @@ pub(crate) struct Inner {
     pub(crate) use_of_server: RwLock<()>,
     /// Told when a spare database was taken.
     pub(crate) taken: Notify,
+    /// Told when there is a database to drop.
+    pub(crate) retired: Notify,
 }
+
+/// Databases are dropped when no other was given up for so long,
+const SWEEP_AFTER: Duration = Duration::from_secs(1);
+/// or the first of them waited so long.
+const SWEEP_AT_LAST: Duration = Duration::from_secs(10);
 
 fn failure(error: Error) -> Failure {
     match error {
@@ -131,6 +138,25 @@ impl PostgresBroker {
             }
             if let Err(e) = self.round(look, &mut idle_since).await {
                 warn!(error = &e as &dyn std::error::Error, "a round of checks failed");
+            }
+        }
+    }
+
+    /// Drops databases that were taken away, many together and not while others are being made.
+    pub(crate) async fn sweep(self) {
+        let Inner { shutdown, retired, cluster, .. } = &*self.0;
+        loop {
+            tokio::select! {
+                () = retired.notified() => {}
+                () = shutdown.requested() => return,
+            }
+            let first = Instant::now();
+            while first.elapsed() < SWEEP_AT_LAST && tokio::time::timeout(SWEEP_AFTER, retired.notified()).await.is_ok() {}
+            let _guard = self.0.use_of_server.read().await;
+            match cluster.sweep().await {
+                Ok(dropped) => info!(dropped, "dropped databases"),
+                // At its next start they are dropped too
+                Err(e) => warn!(error = &e as &dyn std::error::Error, "cannot drop databases"),
             }
         }
     }
@@ -249,7 +275,8 @@ impl Broker for PostgresBroker {
             return Ok(Removed::default());
         }
         let (_guard, cluster) = self.running().await?;
-        let Some(removal) = cluster.remove(&instance.id).await.map_err(failure)? else { return Ok(Removed::default()) };
+        let Some(removal) = cluster.retire(&instance.id).await.map_err(failure)? else { return Ok(Removed::default()) };
+        self.0.retired.notify_one();
         let (megabytes, name, logins) = (removal.bytes >> 20, &removal.name, removal.logins);
         let text = format!("Removed the database {name} ({megabytes} MB), {logins} logins and {backups} backups.");
         info!(instance.id = instance.id, "{text}");
@@ -319,6 +346,7 @@ impl Broker for PostgresBroker {
     async fn started(&self, instances: Vec<Instance>) -> Result<(), Failure> {
         info!(instances = instances.len(), "the postgres broker knows its instances");
         self.0.shutdown.spawn(self.clone().watch());
+        self.0.shutdown.spawn(self.clone().sweep());
         Ok(())
     }
 }

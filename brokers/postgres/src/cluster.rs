@@ -180,7 +180,7 @@ impl Cluster {
             return Ok(Database { size_limit: allowance.size_bytes, connections: allowance.connections, ..found });
         }
         // What a killed broker began
-        self.remove(instance).await?;
+        self.retire(instance).await?;
         if allowance.collation != USUAL_COLLATION || !self.claim(instance, allowance).await? {
             self.make(&self.admin().await?, &self.random_name('d'), Some(instance), None, allowance).await?;
         }
@@ -347,23 +347,51 @@ impl Cluster {
         }
     }
 
-    /// Removes the database of an instance with all its logins; says how much that was.
-    pub(crate) async fn remove(&self, instance: &str) -> Result<Option<Removal>, Error> {
+    /// Takes the database of an instance away, from the instance and from all its logins, at once and for good; says how much
+    /// that was. [`Cluster::sweep`] drops it: the server writes everything that it has in memory before it drops a database,
+    /// which takes longer than all the rest.
+    pub(crate) async fn retire(&self, instance: &str) -> Result<Option<Removal>, Error> {
         let admin = self.admin().await?;
-        let statement = "UPDATE cupola.databases SET state = 'dropping' WHERE instance = $1 RETURNING name, \
-                         (SELECT pg_database_size(oid) FROM pg_database WHERE datname = name)";
-        let Some(row) = admin.query_opt(statement, &[&instance]).await.map_err(failed)? else { return Ok(None) };
+        let found = "SELECT i.name, (SELECT pg_database_size(d.oid) FROM pg_database d WHERE d.datname = i.name) \
+                     FROM cupola.databases i WHERE i.instance = $1";
+        let Some(row) = admin.query_opt(found, &[&instance]).await.map_err(failed)? else { return Ok(None) };
         let (name, bytes): (String, Option<i64>) = (row.get(0), row.get(1));
-        let logins = self.drop_database(&admin, &name).await?;
-        Ok(Some(Removal { name, bytes: bytes.unwrap_or_default(), logins }))
+        let logins = Self::logins(&admin, &name).await?;
+        let mut text = String::new();
+        for login in &logins {
+            text.push_str(&format!("ALTER ROLE {} NOLOGIN;", Name(login)));
+        }
+        if bytes.is_some() {
+            text.push_str(&format!("ALTER DATABASE {} CONNECTION LIMIT 0;", Name(&name)));
+        }
+        let row = format!("UPDATE cupola.databases SET state = 'dropping', instance = NULL WHERE name = {}", Text(&name));
+        admin.batch_execute(&(text + &row)).await.map_err(failed)?;
+        Self::end_sessions(&admin, "datname", &name).await?;
+        Ok(Some(Removal { name, bytes: bytes.unwrap_or_default(), logins: logins.len() }))
+    }
+
+    /// Drops what was retired; returns how many databases that were.
+    pub(crate) async fn sweep(&self) -> Result<usize, Error> {
+        let admin = self.admin().await?;
+        let left = "SELECT name FROM cupola.databases WHERE state = 'dropping'";
+        let left = admin.query(left, &[]).await.map_err(failed)?;
+        for row in &left {
+            self.drop_database(&admin, &row.get::<_, String>(0)).await?;
+        }
+        Ok(left.len())
+    }
+
+    /// The logins of an owner role, those of tools among them.
+    async fn logins(admin: &Object, owner: &str) -> Result<Vec<String>, Error> {
+        let members = "SELECT m.rolname FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member \
+                       JOIN pg_roles r ON r.oid = a.roleid WHERE r.rolname = $1 AND m.rolname ~ '^[ut][0-9a-f]{24}$'";
+        let members = admin.query(members, &[&owner]).await.map_err(failed)?;
+        Ok(members.iter().map(|row| row.get(0)).collect())
     }
 
     /// Drops a database, the owner role of the same name with its logins, and the row; returns how many logins there were.
     async fn drop_database(&self, admin: &Object, name: &str) -> Result<usize, Error> {
-        let members = "SELECT m.rolname FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member \
-                       JOIN pg_roles r ON r.oid = a.roleid WHERE r.rolname = $1 AND m.rolname <> $2";
-        let members = admin.query(members, &[&name, &ADMIN]).await.map_err(failed)?;
-        let logins: Vec<String> = members.iter().map(|row| row.get(0)).filter(|login: &String| login.len() == 25).collect();
+        let logins = Self::logins(admin, name).await?;
         for login in &logins {
             admin.batch_execute(&format!("ALTER ROLE {} NOLOGIN", Name(login))).await.map_err(failed)?;
         }

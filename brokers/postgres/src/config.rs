@@ -23,7 +23,7 @@ pub struct Raw {
 }
 
 fn default_spare() -> usize {
-    4
+    8
 }
 fn default_plans() -> Vec<PlanSection> {
     vec![PlanSection { name: "shared".into(), id: None, description: None, size_mb: 1024, connections: 20, free: true }]

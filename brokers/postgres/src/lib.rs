@@ -23,13 +23,14 @@ pub use broker::PostgresBroker;
 
 use broker::Inner;
 use cluster::{Cluster, Socket};
-use config::Config;
+use config::{Config, Raw};
 use credentials::Address;
 use engine::Postgres;
 use engines::{Error, Server, backups::Store, files, names};
-use foundation::{Secret, Shutdown};
+use foundation::{Secret, Shutdown, SystemClock};
 use rand::rngs::StdRng;
-use std::{path::Path, sync::Arc};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+use tracing::info;
 use types::Clock;
 
 /// What the broker meets outside of itself.
@@ -39,6 +40,23 @@ pub struct Outside {
     /// Randomness.
     pub rng: StdRng,
 }
+
+/// Runs the broker with the settings in this file.
+pub fn run(config: &Path) -> ExitCode {
+    let path = config.to_owned();
+    foundation::run(GRACE, async move |shutdown| {
+        let config = Config::check(foundation::config::load::<Raw>(&path)?)?;
+        let server = config.server.clone();
+        let outside = Outside { clock: Arc::new(SystemClock), rng: foundation::rng() };
+        let broker = open(config, outside, &shutdown).await?;
+        let address = broker_sdk::start(Arc::new(broker), server, broker_sdk::Outside::real(), &shutdown).await?;
+        info!(%address, "the postgres broker is ready");
+        Ok(())
+    })
+}
+
+/// How long the process has from TERM to its end: the server stops in order within it.
+const GRACE: Duration = Duration::from_secs(14);
 
 /// Opens the broker: its folders, and its server if there was one.
 ///
@@ -70,6 +88,7 @@ pub async fn open(config: Config, outside: Outside, shutdown: &Shutdown) -> Resu
         shutdown: shutdown.clone(),
         use_of_server: Default::default(),
         taken: Default::default(),
+        retired: Default::default(),
         config,
     })))
 }

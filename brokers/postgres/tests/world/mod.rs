@@ -1,7 +1,7 @@
 //! A broker with a real server, and clients of its tenants.
 
 use broker_sdk::{
-    Bind, BoundTo, Broker, Failure, Instance, Kind, Operation, Provision, RawCredential, RawSettings, StoredBackup, Update,
+    Bind, BoundTo, Broker, Failure, Instance, Kind, Operation, Provision, RawCredential, RawSettings, Settings, StoredBackup, Update,
     osb::{Context, Credentials, Parameters, Plan, PrivateObject},
 };
 use engines::{
@@ -13,7 +13,7 @@ use postgres_broker::{
     Outside, PostgresBroker,
     config::{Config, Raw},
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -137,6 +137,26 @@ impl World {
         }
     }
 
+    /// Runs the whole contract of the API against the broker, as a platform meets it; what is broken, as text.
+    pub(crate) fn broken(&self) -> Vec<String> {
+        self.run(async {
+            foundation::tls::install_crypto();
+            let settings = Settings::check(self.raw.server.clone()).unwrap();
+            let broker = Arc::new(self.broker());
+            let address = broker_sdk::start(broker, settings, broker_sdk::Outside::real(), &self.shutdown).await.unwrap();
+            let mut options = broker_check::Options::new(&format!("http://{address}")).unwrap();
+            options.credentials =
+                Some(broker_check::Credentials { user: "platform".into(), password: Secret::new("password") });
+            let rng = Box::new(foundation::rng());
+            let report = broker_check::run(options, rng, std::future::pending(), |_| {}).await.unwrap();
+            assert!(report.entries.len() > 50, "{}", broker_check::text(&report));
+            match report.exit_code() {
+                0 => vec![],
+                _ => vec![broker_check::text(&report)],
+            }
+        })
+    }
+
     /// Statements as the administrator, in any database.
     pub(crate) async fn admin(&self, database: &str, statement: &str) -> Vec<String> {
         let engine = self.raw.server.state.join("engine");
@@ -164,11 +184,14 @@ pub(crate) fn free_port() -> u16 {
 fn certificates(folder: &Path) -> TlsSection {
     let authority_key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = params.self_signed(&authority_key).unwrap();
     let issuer = Issuer::new(params, authority_key);
     let key = KeyPair::generate().unwrap();
-    let signed = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "server");
+    let signed = params.signed_by(&key, &issuer).unwrap();
     let write = |name: &str, text: String| -> PathBuf {
         let path = folder.join(name);
         std::fs::write(&path, text).unwrap();
