@@ -193,16 +193,6 @@ pub fn shared_spaces(conn: &mut Conn, instance: &str) -> Result<Vec<Space>> {
         .order((service_instance_shares::created_at, service_instance_shares::space_guid));
     Ok(query.select(Space::as_select()).load(conn)?)
 }
-/// The instances that are shared to a space.
-pub fn shared_into(conn: &mut Conn, space: &str) -> Result<Vec<Instance>> {
-    let shared = service_instance_shares::table
-        .select(service_instance_shares::instance_guid)
-        .filter(service_instance_shares::space_guid.eq(space));
-    let query = service_instances::table
-        .filter(service_instances::guid.eq_any(shared))
-        .order((service_instances::created_at, service_instances::guid));
-    Ok(query.select(Instance::as_select()).load(conn)?)
-}
 /// The bindings of an instance to apps of a space.
 pub fn bindings_in_space(conn: &mut Conn, instance: &str, space: &str) -> Result<Vec<Binding>> {
     let query = service_bindings::table

@@ -388,9 +388,14 @@ async fn a_list_shows_what_is_asked_for_in_a_fixed_number_of_statements(world: W
     let path = format!("/v3/service_instances?order_by=name&space_guids={}&{fields}", market.space);
     market.instance(&world, "b").await;
     let count = async || {
-        let before = world.api.store.queries();
-        let listed = world.get("admin", &path).await.expect(200);
-        (world.api.store.queries() - before, listed)
+        let (mut least, mut listed) = (u64::MAX, Value::Null);
+        // What goes on besides may come in between.
+        for _ in 0..5 {
+            let before = world.api.store.queries();
+            listed = world.get("admin", &path).await.expect(200);
+            least = least.min(world.api.store.queries() - before);
+        }
+        (least, listed)
     };
     let (one, _) = count().await;
     for name in ["a", "d", "c"] {
@@ -660,15 +665,22 @@ async fn killed_at_every_step(mut world: World, name: &str) {
                         Stop::Unheard => Script::next(method, part).holds(),
                     });
                     market.broker.forget_seen();
-                    let answered = ask(&world, &market, case.name, &instance, &key).await;
-                    assert_eq!(answered.status, 202, "{told}: {}", answered.body);
-                    let location = answered.headers["Location"].to_str().unwrap().to_owned();
+                    let asked = async {
+                        let answered = ask(&world, &market, case.name, &instance, &key).await;
+                        assert_eq!(answered.status, 202, "{told}: {}", answered.body);
+                        std::future::pending::<()>().await;
+                    };
                     let reached = async {
                         while market.broker.waiting() == 0 {
                             tick(&world, Duration::from_secs(1)).await;
                         }
                     };
-                    tokio::time::timeout(Duration::from_secs(20), reached).await.expect(&told);
+                    let reached = tokio::time::timeout(Duration::from_secs(20), reached);
+                    tokio::select! {
+                        () = asked => {}
+                        reached = reached => reached.expect(&told),
+                    }
+                    let location = format!("/v3/jobs/{}", unfinished_job(&world).await);
                     world.kill().await;
                     market.broker.release();
                     // Where the database is shared, the lease of the one that was killed must end.
@@ -707,6 +719,16 @@ async fn a_controller_killed_while_something_is_unbound_goes_on_where_it_was(wor
 }
 async fn a_controller_killed_while_an_instance_is_deleted_goes_on_where_it_was(world: World) {
     killed_at_every_step(world, "delete").await;
+}
+
+/// The job that has not ended.
+async fn unfinished_job(world: &World) -> String {
+    use crate::store::schema::jobs;
+    use diesel::prelude::*;
+    let query = jobs::table.filter(jobs::state.eq_any(["PROCESSING", "POLLING"])).select(jobs::guid);
+    let found: Vec<String> = world.api.store.read(move |conn| Ok(query.load(conn)?)).await.unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.into_iter().next().unwrap()
 }
 
 /// Deletes everything.
