@@ -21,6 +21,9 @@ pub(super) async fn catalog(scene: &mut Scene) -> Outcome {
         let place = exchange.header("Location").unwrap_or("nowhere");
         return Err(exchange.fail(expected, format!("{} to {place}: give the address that it leads to", exchange.status())));
     }
+    if exchange.status() == 401 {
+        return Err(exchange.fail(expected, "401: are user and password right?"));
+    }
     exchange.expect(&[200], expected)?;
     exchange.object()?;
     if !exchange.field("services").is_some_and(Value::is_array) {
@@ -181,15 +184,18 @@ pub(super) async fn login_before_version(scene: &mut Scene) -> Outcome {
 }
 
 pub(super) async fn version_missing(scene: &mut Scene) -> Outcome {
+    known(scene)?;
     let expected = "412 Precondition Failed (400 is fine too), although the ids are unknown and the body is empty";
     each_route_answers(scene, |request| request.version(None), &[412, 400], expected).await
 }
 
 pub(super) async fn version_major(scene: &mut Scene) -> Outcome {
+    known(scene)?;
     each_route_answers(scene, |request| request.version(Some("3.0")), &[412], "412 Precondition Failed for version 3.0").await
 }
 
 pub(super) async fn version_unreadable(scene: &mut Scene) -> Outcome {
+    known(scene)?;
     let exchange = scene.send(scene.ask_catalog().version(Some("two"))).await?;
     exchange.expect(&[412, 400], "412 Precondition Failed (or 400) for version `two`")
 }

@@ -31,6 +31,7 @@ const PROVISION_FIELDS: [&str; 2] = ["dashboard_url", "operation"];
 const BIND_FIELDS: [&str; 5] = ["credentials", "syslog_drain_url", "route_service_url", "volume_mounts", "operation"];
 
 pub(super) async fn version(scene: &mut Scene) -> Outcome {
+    known(scene)?;
     each_route_answers(scene, |request| request.version(None), &[412], "412 Precondition Failed").await
 }
 
