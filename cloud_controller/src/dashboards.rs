@@ -115,7 +115,12 @@ impl WithDashboards {
     }
 
     /// Ids that belong to somebody else: to UAA's own, or to another broker that is still there.
-    async fn taken(&self, broker: &Address, catalog: &Catalog, known: &BTreeMap<String, KnownClient>) -> Result<Vec<String>, Failure> {
+    async fn taken(
+        &self,
+        broker: &Address,
+        catalog: &Catalog,
+        known: &BTreeMap<String, KnownClient>,
+    ) -> Result<Vec<String>, Failure> {
         let mut taken = vec![];
         for service in &catalog.services {
             let Some(found) = service.dashboard_client.as_ref().and_then(|client| known.get(&client.id)) else { continue };

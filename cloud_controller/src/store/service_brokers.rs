@@ -60,11 +60,6 @@ pub fn find(conn: &mut Conn, guid: &str) -> Result<Option<Broker>> {
 pub fn find_named(conn: &mut Conn, name: &str) -> Result<Option<Broker>> {
     Ok(service_brokers::table.filter(service_brokers::name.eq(name)).select(Broker::as_select()).first(conn).optional()?)
 }
-/// Brokers by guid, in order of creation.
-pub fn find_all(conn: &mut Conn, guids: &[String]) -> Result<Vec<Broker>> {
-    let query = service_brokers::table.filter(service_brokers::guid.eq_any(guids));
-    Ok(query.order((service_brokers::created_at, service_brokers::guid)).select(Broker::as_select()).load(conn)?)
-}
 /// Spaces that have brokers, with their organizations.
 pub fn spaces(conn: &mut Conn) -> Result<Vec<(String, String)>> {
     let query = service_brokers::table

@@ -65,10 +65,6 @@ impl Offering {
     }
 }
 
-/// Finds an offering.
-pub fn find(conn: &mut Conn, guid: &str) -> Result<Option<Offering>> {
-    Ok(service_offerings::table.find(guid).select(Offering::as_select()).first(conn).optional()?)
-}
 /// Finds an offering with its broker.
 pub fn find_with_broker(conn: &mut Conn, guid: &str) -> Result<Option<(Offering, Broker)>> {
     let query = service_offerings::table

@@ -159,11 +159,6 @@ pub fn orgs_of(conn: &mut Conn, plan: &str) -> Result<Vec<Org>> {
         .order((orgs::created_at, orgs::guid));
     Ok(query.select(Org::as_select()).load(conn)?)
 }
-/// The same, guids only.
-pub fn visible_orgs(conn: &mut Conn, plan: &str) -> Result<Vec<String>> {
-    let query = service_plan_visibilities::table.filter(service_plan_visibilities::plan_guid.eq(plan));
-    Ok(query.select(service_plan_visibilities::org_guid).load(conn)?)
-}
 /// True when one of these organizations sees the plan because it is named for it.
 pub fn is_granted(conn: &mut Conn, plan: &str, orgs: &[String]) -> Result<bool> {
     let query = service_plan_visibilities::table

@@ -93,8 +93,16 @@ pub fn list(conn: &mut Conn, after: i64, list: &List) -> Result<Listed<UsageEven
     Ok(Listed { rows: query.select(UsageEvent::as_select()).load(conn)?, total })
 }
 
-/// All instances with what events tell of them, in order of creation.
-pub fn instances(conn: &mut Conn) -> Result<Vec<(Instance, Space, Org, Option<Offered>)>> {
+/// An instance with what events tell of it; user-provided ones have no plan.
+pub struct InUse {
+    pub instance: Instance,
+    pub space: Space,
+    pub org: Org,
+    pub offered: Option<Offered>,
+}
+
+/// All instances, in order of creation.
+pub fn instances(conn: &mut Conn) -> Result<Vec<InUse>> {
     let query = service_instances::table
         .inner_join(spaces::table.on(spaces::guid.eq(service_instances::space_guid)))
         .inner_join(orgs::table.on(orgs::guid.eq(spaces::org_guid)))
@@ -103,8 +111,8 @@ pub fn instances(conn: &mut Conn) -> Result<Vec<(Instance, Space, Org, Option<Of
         query.select((Instance::as_select(), Space::as_select(), Org::as_select())).load(conn)?;
     let plans = service_plans::all_in_use(conn)?;
     let with_plan = |(instance, space, org): (Instance, Space, Org)| {
-        let plan = instance.plan_guid.as_ref().and_then(|plan| plans.get(plan)).cloned();
-        (instance, space, org, plan)
+        let offered = instance.plan_guid.as_ref().and_then(|plan| plans.get(plan)).cloned();
+        InUse { instance, space, org, offered }
     };
     Ok(rows.into_iter().map(with_plan).collect())
 }

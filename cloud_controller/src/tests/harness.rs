@@ -238,13 +238,7 @@ pub fn user_guid(user: &str) -> String {
     types::UserId::random(&mut rng).to_string()
 }
 
-fn outside(
-    bus: &Bus,
-    clock: &Arc<ManualClock>,
-    users: &Arc<FakeUsers>,
-    dashboards: &Arc<FakeDashboards>,
-    seed: u64,
-) -> Outside {
+fn outside(bus: &Bus, clock: &Arc<ManualClock>, users: &Arc<FakeUsers>, dashboards: &Arc<FakeDashboards>, seed: u64) -> Outside {
     let issuer = TestIssuer::new();
     let (kid, n, e) = issuer.public_key();
     let expect = Expect { issuer: issuer.issuer().into(), audiences: vec!["cloud_controller".into()] };

@@ -5,7 +5,7 @@ use crate::{
     store::{
         service_instances::Instance,
         service_plans::{self, Offered},
-        service_usage::{self as store, UsageEvent},
+        service_usage::{self as store, InUse, UsageEvent},
     },
 };
 
@@ -27,7 +27,7 @@ pub fn purge_and_reseed(tx: &mut Tx<'_>) -> Result<()> {
     let all = store::instances(tx.conn)?;
     let events: Vec<UsageEvent> = (1..)
         .zip(all)
-        .map(|(position, (instance, space, org, offered))| {
+        .map(|(position, InUse { instance, space, org, offered })| {
             let scope = Scope { space, org };
             event(tx, position, "CREATED", &instance, &scope, offered.as_ref())
         })
