@@ -1,6 +1,9 @@
 //! Making one container.
 
-use crate::{kernel, network, oci, rootfs};
+use crate::{
+    filter::{self, Filter},
+    kernel, network, oci, rootfs,
+};
 use libcontainer::{
     container::builder::ContainerBuilder,
     notify_socket::{NOTIFY_FILE, NotifySocket},
@@ -95,6 +98,7 @@ fn create(daemon: &UnixStream) -> Result<Infallible, Failure> {
     let host_mounts = File::open("/proc/self/ns/mnt").map_err(at("opening the mount namespace"))?;
     rootfs::leave_host().map_err(at("leaving the host's mounts"))?;
     rootfs::prepare(&prepare)?;
+    let filter = filter::build().map_err(at("making the filter of system calls"))?;
     answer(daemon, &Launched::Prepared).map_err(at("telling the daemon"))?;
     let Some((launch, descriptors)) = receive::<Launch>(daemon).map_err(at("reading the order"))? else {
         // Nobody needs it any more.
@@ -113,7 +117,7 @@ fn create(daemon: &UnixStream) -> Result<Infallible, Failure> {
 
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(at("making the socket to init"))?;
-    let init = build(&launch, &rootfs, programs.init.as_raw_fd(), theirs)?;
+    let init = build(&launch, &rootfs, RunInit { program: programs.init.as_raw_fd(), filter }, theirs)?;
     let setup = Setup {
         folder: launch.folder.clone(),
         init,
@@ -186,12 +190,12 @@ fn allow_descriptors(wanted: u64) -> nix::Result<()> {
     Ok(())
 }
 
-fn build(launch: &Launch, rootfs: &rootfs::Rootfs, program: RawFd, socket: OwnedFd) -> Result<i32, Failure> {
+fn build(launch: &Launch, rootfs: &rootfs::Rootfs, init: RunInit, socket: OwnedFd) -> Result<i32, Failure> {
     let null = || OpenOptions::new().read(true).write(true).open("/dev/null").map(OwnedFd::from);
     let container = ContainerBuilder::new(launch.spec.handle.clone(), SyscallType::Linux)
         .with_root_path(&rootfs.state)
         .map_err(at("preparing the container"))?
-        .with_executor(RunInit { program })
+        .with_executor(init)
         .with_stdin(socket)
         .with_stdout(null().map_err(at("opening the null device"))?)
         .with_stderr(null().map_err(at("opening the null device"))?)
@@ -220,14 +224,16 @@ impl Display for Chain<'_> {
     }
 }
 
-/// Runs init from its sealed copy; no file of the container is asked for.
+/// Runs init from its sealed copy, under the filter; no file of the container is asked for.
 #[derive(Clone)]
 struct RunInit {
     program: RawFd,
+    filter: Filter,
 }
 
 impl Executor for RunInit {
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
+        self.filter.load().map_err(|e| ExecutorError::Other(format!("loading the filter of system calls: {e}")))?;
         let e = kernel::run_program(self.program, &[c"warden_init"]);
         Err(ExecutorError::Other(format!("running init: {e}")))
     }

@@ -2,6 +2,7 @@
 
 mod create;
 mod files;
+mod filter;
 mod kernel;
 mod layer;
 mod network;

@@ -1,4 +1,5 @@
-//! The OCI description of a container, built from nothing: defaults of libraries grant too much.
+//! The OCI description of a container, built from nothing: defaults of libraries grant too much. The filter of system calls is not in it,
+//! see `filter`.
 
 use crate::rootfs::{Rootfs, hostname};
 use serde_json::{Value, json};
@@ -77,7 +78,6 @@ pub(crate) fn describe(launch: &Launch, rootfs: &Rootfs, unified: bool) -> Value
             "rootfsPropagation": "private",
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
-            "seccomp": seccomp(),
         },
     })
 }
@@ -132,83 +132,4 @@ fn resources(launch: &Launch, unified: bool) -> Value {
         resources["unified"] = json!({"memory.oom.group": "1"});
     }
     resources
-}
-
-/// The default profile, without 32-bit calls and with few socket families.
-fn seccomp() -> Value {
-    let names: Vec<&str> =
-        include_str!("seccomp.txt").lines().filter(|line| !line.starts_with('#')).flat_map(str::split_whitespace).collect();
-    let mut rules = vec![json!({"names": names, "action": "SCMP_ACT_ALLOW"})];
-    let equal = |index: u32, value: u64| json!({"index": index, "value": value, "op": "SCMP_CMP_EQ"});
-    for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
-        rules.push(json!({"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [equal(0, family.unsigned_abs().into())]}));
-    }
-    // Of netlink only the list of addresses and routes, which resolvers read.
-    let netlink = [equal(0, libc::AF_NETLINK.unsigned_abs().into()), equal(2, libc::NETLINK_ROUTE.unsigned_abs().into())];
-    rules.push(json!({"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": netlink}));
-    for persona in [0, 0x8, 0x2_0000, 0x2_0008, 0xFFFF_FFFF] {
-        rules.push(json!({"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [equal(0, persona)]}));
-    }
-    // No new namespaces. `libcontainer` 0.7 takes the mask of a masked comparison from `valueTwo` and the result from `value`, the other
-    // way round than the specification and other runtimes; with their order every `clone` would be allowed.
-    let no_namespaces = json!({"index": 0, "value": 0, "valueTwo": 0x7E02_0000u32, "op": "SCMP_CMP_MASKED_EQ"});
-    rules.push(json!({"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [no_namespaces]}));
-    // `clone3` hides its flags behind a pointer: told that there is no such call, libraries fall back to `clone`.
-    rules.push(json!({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": libc::ENOSYS}));
-    json!({
-        "defaultAction": "SCMP_ACT_ERRNO",
-        "defaultErrnoRet": libc::EPERM,
-        "architectures": ["SCMP_ARCH_X86_64"],
-        "syscalls": rules,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_filter_names_no_call_twice_and_none_of_the_dangerous_ones() {
-        let filter = seccomp();
-        let mut names: Vec<&str> = filter["syscalls"][0]["names"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-        let all = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), all);
-        let closed = [
-            "socket",
-            "clone",
-            "clone3",
-            "bpf",
-            "io_uring_setup",
-            "userfaultfd",
-            "perf_event_open",
-            "open_by_handle_at",
-            "kexec_load",
-            "init_module",
-            "quotactl",
-            "swapon",
-            "syslog",
-            "settimeofday",
-            "reboot",
-            "acct",
-            "mount",
-            "umount2",
-            "pivot_root",
-            "chroot",
-            "fsopen",
-            "open_tree",
-            "move_mount",
-            "mount_setattr",
-            "unshare",
-            "setns",
-            "keyctl",
-            "add_key",
-            "request_key",
-            "personality",
-        ];
-        for call in closed {
-            assert!(!names.contains(&call), "{call}");
-        }
-    }
 }
