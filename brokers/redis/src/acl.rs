@@ -12,14 +12,47 @@ pub const ADMIN: &str = "cupola";
 /// Everything but what rules the server, other clients or its host. What Redis calls dangerous because it is slow or
 /// deletes much (`KEYS`, `FLUSHALL`, ...) touches only the tenant's own data here, since the server is dedicated.
 const OWNER_RULES: &[&str] = &[
-    "~*", "&*", "+@all", "-@admin", "-@dangerous", "+flushdb", "+flushall", "+keys", "+sort", "+sort_ro", "+info", "+role",
-    "+restore", "+swapdb", "+lastsave", "+client|list",
+    "~*",
+    "&*",
+    "+@all",
+    "-@admin",
+    "-@dangerous",
+    "+flushdb",
+    "+flushall",
+    "+keys",
+    "+sort",
+    "+sort_ro",
+    "+info",
+    "+role",
+    "+restore",
+    "+swapdb",
+    "+lastsave",
+    "+client|list",
 ];
 /// Commands that read, and what a connection needs.
 const READER_RULES: &[&str] = &[
-    "%R~*", "&*", "-@all", "+@read", "+@connection", "+@transaction", "-@admin", "-@dangerous", "+keys", "+info", "+eval_ro",
-    "+evalsha_ro", "+fcall_ro", "+script|load", "+script|exists", "+subscribe", "+psubscribe", "+ssubscribe", "+unsubscribe",
-    "+punsubscribe", "+sunsubscribe", "+command",
+    "%R~*",
+    "&*",
+    "-@all",
+    "+@read",
+    "+@connection",
+    "+@transaction",
+    "-@admin",
+    "-@dangerous",
+    "+keys",
+    "+info",
+    "+eval_ro",
+    "+evalsha_ro",
+    "+fcall_ro",
+    "+script|load",
+    "+script|exists",
+    "+subscribe",
+    "+psubscribe",
+    "+ssubscribe",
+    "+unsubscribe",
+    "+punsubscribe",
+    "+sunsubscribe",
+    "+command",
 ];
 
 /// The user of one binding.
@@ -69,7 +102,9 @@ mod tests {
         let user = User { name: "b1".into(), password_hash: hash("secret"), read_only: false };
         let text = file("admin-secret", &[("binding".to_owned(), user)].into());
         assert!(text.starts_with("user default reset\n"), "{text}");
-        assert!(text.contains("user b1 on #2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b ~* &* +@all -@admin"));
+        assert!(
+            text.contains("user b1 on #2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b ~* &* +@all -@admin")
+        );
         assert!(!text.contains("secret"));
     }
 }

@@ -5,8 +5,8 @@ use crate::{
     plans::{self, BindingParameters, InstanceParameters, PlanKind, Plans},
 };
 use broker_sdk::{
-    BackedUp, Bind, Bound, BoundTo, Broker, Failure, Instance, Kind, Mode, Operation, Provision, Provisioned, Removed, StoredBackup,
-    Task, Update, Updated, async_trait,
+    BackedUp, Bind, Bound, BoundTo, Broker, Failure, Instance, Kind, Mode, Operation, Provision, Provisioned, Removed,
+    StoredBackup, Task, Update, Updated, async_trait,
     osb::{Catalog, Credentials, Endpoint, Parameters},
 };
 use engines::Error;

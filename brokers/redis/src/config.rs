@@ -85,7 +85,10 @@ impl Config {
         for (key, limits) in [("plans.cache", raw.plans.cache), ("plans.persistent", raw.plans.persistent)] {
             let order = LEAST_MEMORY_MB <= limits.memory_mb && limits.memory_mb <= limits.most_memory_mb;
             if !order || limits.most_memory_mb > raw.memory_mb {
-                wrong(key, format!("memory must be {LEAST_MEMORY_MB} <= memory_mb <= most_memory_mb <= {} (memory_mb)", raw.memory_mb));
+                wrong(
+                    key,
+                    format!("memory must be {LEAST_MEMORY_MB} <= memory_mb <= most_memory_mb <= {} (memory_mb)", raw.memory_mb),
+                );
             }
             if limits.connections == 0 {
                 wrong(key, "connections must not be 0".into());

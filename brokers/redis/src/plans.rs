@@ -160,7 +160,10 @@ pub struct BindingParameters {
 pub fn catalog(version: &str, plans: &Plans) -> Catalog {
     let metadata: Map<String, Value> = [
         ("displayName".to_owned(), json!("Redis")),
-        ("longDescription".to_owned(), json!("A Redis server of its own for every instance; a user of its own for every binding.")),
+        (
+            "longDescription".to_owned(),
+            json!("A Redis server of its own for every instance; a user of its own for every binding."),
+        ),
         ("providerDisplayName".to_owned(), json!("Cupola")),
         ("documentationUrl".to_owned(), json!("https://redis.io/docs/")),
         ("shareable".to_owned(), json!(true)),
@@ -180,8 +183,20 @@ pub fn catalog(version: &str, plans: &Plans) -> Catalog {
             plan_updateable: true,
             metadata: Some(metadata),
             plans: vec![
-                plan(version, CACHE_ID, "cache", "Memory alone: the least used keys make room, nothing survives a restart", plans.cache),
-                plan(version, PERSISTENT_ID, "persistent", "Kept on disk, at most one second behind; survives restarts", plans.persistent),
+                plan(
+                    version,
+                    CACHE_ID,
+                    "cache",
+                    "Memory alone: the least used keys make room, nothing survives a restart",
+                    plans.cache,
+                ),
+                plan(
+                    version,
+                    PERSISTENT_ID,
+                    "persistent",
+                    "Kept on disk, at most one second behind; survives restarts",
+                    plans.persistent,
+                ),
             ],
             ..Default::default()
         }],

@@ -1,8 +1,8 @@
 //! A broker without HTTP, real servers, a real client.
 
 use broker_sdk::{
-    BackedUp, Bind, Bound, BoundTo, Broker, CloneSource, Failure, Instance, Kind, Mode, Operation, Provision, Removed, StoredBackup,
-    Task, Update,
+    BackedUp, Bind, Bound, BoundTo, Broker, CloneSource, Failure, Instance, Kind, Mode, Operation, Provision, Removed,
+    StoredBackup, Task, Update,
     osb::{Context, Credentials, Parameters, Plan},
 };
 use foundation::{Shutdown, config::TlsSection};
@@ -171,7 +171,8 @@ impl World {
     /// The process of an instance's server.
     pub(crate) fn pid(&self, id: &str) -> i32 {
         let folder = engines::names::derived('r', id);
-        let found: Vec<i32> = self.processes().into_iter().filter(|(_, line)| line.contains(&folder)).map(|(pid, _)| pid).collect();
+        let found: Vec<i32> =
+            self.processes().into_iter().filter(|(_, line)| line.contains(&folder)).map(|(pid, _)| pid).collect();
         assert_eq!(found.len(), 1, "servers of {id}");
         found[0]
     }
@@ -320,8 +321,11 @@ fn certificates(folder: &Path, root: bool) -> TlsSection {
     let issuer = Issuer::new(params, authority_key);
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-    let section = TlsSection { ca: folder.join("ca.pem"), certificate: folder.join("server.pem"), key: folder.join("server.key") };
-    for (path, pem) in [(&section.ca, authority.pem()), (&section.certificate, certificate.pem()), (&section.key, key.serialize_pem())] {
+    let section =
+        TlsSection { ca: folder.join("ca.pem"), certificate: folder.join("server.pem"), key: folder.join("server.key") };
+    for (path, pem) in
+        [(&section.ca, authority.pem()), (&section.certificate, certificate.pem()), (&section.key, key.serialize_pem())]
+    {
         fs::write(path, pem).unwrap();
         if root {
             std::os::unix::fs::chown(path, Some(SERVER_UID), Some(SERVER_UID)).unwrap();
