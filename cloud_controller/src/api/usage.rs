@@ -23,11 +23,11 @@ pub fn body(used: &Used, links: Value) -> Value {
             "started_instances": used.instances,
             "memory_in_mb": used.memory_mb,
             "routes": used.routes,
-            "service_instances": 0,
+            "service_instances": used.service_instances,
             "reserved_ports": 0,
             "domains": used.domains,
             "per_app_tasks": 0,
-            "service_keys": 0,
+            "service_keys": used.service_keys,
         },
         "links": links,
     })

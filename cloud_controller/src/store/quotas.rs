@@ -5,7 +5,11 @@ use crate::{
     store::{
         Conn, Db,
         query::{self, List, Listed},
-        schema::{apps, domains, org_quotas, orgs, processes, routes, space_quotas, spaces},
+        schema::{
+            apps, domains, org_quotas, orgs, processes, routes, service_bindings as binding_table,
+            service_instances as instance_table, space_quotas, spaces,
+        },
+        service_bindings, service_instances,
     },
 };
 use diesel::prelude::*;
@@ -278,6 +282,9 @@ pub struct Used {
     pub instances: i64,
     pub routes: i64,
     pub domains: i64,
+    /// Managed ones.
+    pub service_instances: i64,
+    pub service_keys: i64,
 }
 
 /// What the started processes of these spaces use: memory and instances.
@@ -297,7 +304,9 @@ pub fn used_by_space(conn: &mut Conn, space: &str, org: &str) -> Result<Used> {
     let (memory_mb, instances) = processes_of(conn, vec![space.to_owned()])?;
     let routes = routes::table.filter(routes::space_guid.eq(space)).count().get_result(conn)?;
     let domains = domains::table.filter(domains::org_guid.eq(org)).count().get_result(conn)?;
-    Ok(Used { memory_mb, instances, routes, domains })
+    let service_instances = service_instances::count_managed_in_space(conn, space)?;
+    let service_keys = service_bindings::keys_of_space(conn, space)?;
+    Ok(Used { memory_mb, instances, routes, domains, service_instances, service_keys })
 }
 
 /// What an organization uses.
@@ -306,7 +315,9 @@ pub fn used_by_org(conn: &mut Conn, org: &str) -> Result<Used> {
     let (memory_mb, instances) = processes_of(conn, of_org.clone())?;
     let routes = routes::table.filter(routes::space_guid.eq_any(of_org)).count().get_result(conn)?;
     let domains = domains::table.filter(domains::org_guid.eq(org)).count().get_result(conn)?;
-    Ok(Used { memory_mb, instances, routes, domains })
+    let service_instances = service_instances::count_managed_in_org(conn, org)?;
+    let service_keys = service_bindings::keys_of_org(conn, org)?;
+    Ok(Used { memory_mb, instances, routes, domains, service_instances, service_keys })
 }
 
 /// What the whole platform uses; its domains are the private ones.
@@ -315,7 +326,9 @@ pub fn used_by_all(conn: &mut Conn) -> Result<Used> {
     let (memory_mb, instances) = processes_of(conn, all)?;
     let routes = routes::table.count().get_result(conn)?;
     let domains = domains::table.filter(domains::org_guid.is_not_null()).count().get_result(conn)?;
-    Ok(Used { memory_mb, instances, routes, domains })
+    let service_instances = instance_table::table.filter(instance_table::kind.eq("managed")).count().get_result(conn)?;
+    let service_keys = binding_table::table.filter(binding_table::kind.eq("key")).count().get_result(conn)?;
+    Ok(Used { memory_mb, instances, routes, domains, service_instances, service_keys })
 }
 
 /// How many routes a space has.

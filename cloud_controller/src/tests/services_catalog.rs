@@ -2,7 +2,7 @@
 
 use super::{
     World,
-    marketplace::{Market, settle, under_way},
+    marketplace::{Market, named, settle, under_way},
     tenancy::{org, role, space},
 };
 use crate::domain::services::brokers::{self, Own};
@@ -242,6 +242,22 @@ async fn a_broker_that_is_deleted_while_its_catalog_is_fetched_is_gone(world: Wo
     let (begun, ()) = futures::join!(world.post("admin", "/v3/service_brokers", body("shop", &broker.url)), meanwhile);
     assert_eq!(failure(&settle(&world, begun).await).0, 270_011);
     assert!(names(&world, "admin", "/v3/service_offerings").await.is_empty());
+}
+
+async fn a_controller_that_was_killed_goes_on_with_catalogs(mut world: World) {
+    let broker = Broker::start().await;
+    broker.script(Script::next("GET", "catalog").hangs());
+    let begun = world.post("admin", "/v3/service_brokers", body("shop", &broker.url)).await;
+    world.kill().await;
+    assert_eq!(settle(&world, begun).await["state"], "COMPLETE");
+    let path = format!("/v3/service_brokers/{}", found(&world, "shop").await["guid"].as_str().unwrap());
+    assert_eq!(names(&world, "admin", "/v3/service_plans").await.len(), 3);
+    broker.script(Script::next("GET", "catalog").hangs());
+    let begun = world.patch("admin", &path, json!({ "url": broker.url, "name": "store" })).await;
+    world.kill().await;
+    assert_eq!(settle(&world, begun).await["state"], "COMPLETE");
+    assert_eq!(world.get("admin", &path).await.expect(200)["name"], "store");
+    assert_eq!(broker.seen_with("catalog").len(), 4);
 }
 
 async fn what_is_used_outlives_its_catalog_and_its_broker_cannot_go(world: World) {
@@ -531,6 +547,14 @@ async fn usage_events_tell_what_was_there_to_those_who_bill(world: World) {
     ] {
         assert_eq!(world.get("admin", &format!("{list}?{query}")).await.detail(422), why);
     }
+    let second = named(&world, "second").await["guid"].as_str().unwrap().to_owned();
+    assert_eq!(settle(&world, market.ask_key(&world, &second, "key").await).await["state"], "COMPLETE");
+    let org = format!("/v3/organizations/{}", market.org);
+    for path in [format!("/v3/spaces/{}", market.space), org, "/v3/info".to_owned()] {
+        let used = world.get("admin", &format!("{path}/usage_summary")).await.expect(200);
+        let services = (&used["usage_summary"]["service_instances"], &used["usage_summary"]["service_keys"]);
+        assert_eq!(services, (&json!(1), &json!(1)), "{path}");
+    }
     let reseed = format!("{list}/actions/destructively_purge_all_and_reseed");
     assert_eq!(world.post("boss-ga", &reseed, json!({})).await.status, 403);
     assert_eq!(world.post("admin", &reseed, json!({})).await.expect(200), json!({}));
@@ -638,6 +662,7 @@ super::scenarios! {
     a_broker_that_fails_leaves_a_broker_that_can_be_mended,
     an_update_holds_only_once_the_catalog_was_fetched,
     a_broker_that_is_deleted_while_its_catalog_is_fetched_is_gone,
+    a_controller_that_was_killed_goes_on_with_catalogs,
     what_is_used_outlives_its_catalog_and_its_broker_cannot_go,
     a_plan_is_opened_to_everybody_to_organizations_and_closed_again,
     the_marketplace_is_open_to_people_without_an_account_unless_it_is_hidden,
