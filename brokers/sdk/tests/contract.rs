@@ -1,5 +1,7 @@
 //! The contract, over real HTTP: statuses, bodies and the order of checks.
 
+#![expect(clippy::unwrap_used, reason = "a step that cannot be done fails its test")]
+
 mod world;
 
 use serde_json::{Value, json};
@@ -390,4 +392,30 @@ async fn many_clients_at_once_lose_nothing() {
     let metrics = metrics.body.as_str().unwrap();
     assert!(metrics.contains("broker_operations_total{kind=\"provision\",outcome=\"succeeded\"} 40"), "{metrics}");
     assert!(metrics.contains("broker_instances 0"), "{metrics}");
+}
+
+#[actix_web::test]
+async fn the_document_names_routes_that_are_there_and_are_closed() {
+    let world = World::new().await;
+    let document = world.send(world.request("GET", "/openapi.json")).await.body;
+    let mut routes = 0;
+    for (template, operations) in document["paths"].as_object().unwrap() {
+        let path = template.replace(['{', '}'], "");
+        for (method, operation) in operations.as_object().unwrap() {
+            routes += 1;
+            let answer = world.send(world.request(&method.to_uppercase(), &path)).await;
+            assert!(
+                answer.status != 405 && answer.body["description"] != "there is nothing here",
+                "{method} {template}: {answer:?}"
+            );
+            let closed = world.send(world.raw(&method.to_uppercase(), &path)).await.status == 401;
+            assert_eq!(closed, operation["security"].is_null(), "{method} {template}");
+        }
+    }
+    assert_eq!(routes, 18);
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        let mut schema = schema.clone();
+        schema["components"] = document["components"].clone();
+        assert!(jsonschema::validator_for(&schema).is_ok(), "{name}");
+    }
 }

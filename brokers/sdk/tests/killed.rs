@@ -1,5 +1,7 @@
 //! A broker that is killed in the middle of each kind of work ends it after its next start, and leaks nothing.
 
+#![expect(clippy::unwrap_used, reason = "a step that cannot be done fails its test")]
+
 mod world;
 
 use broker_sdk::{Outside, start};
@@ -95,6 +97,8 @@ async fn every_kind_of_work_ends_after_a_kill() {
         ("bind", "PUT", "i/service_bindings/b?accepts_incomplete=true".to_owned(), bind, "i/service_bindings/b/", 200),
         ("backup", "POST", "i/backups?accepts_incomplete=true".to_owned(), json!({ "id": "k" }), "i/", 200),
         ("restore", "POST", "i/restore?accepts_incomplete=true".to_owned(), json!({ "backup_id": "k" }), "i/", 200),
+        ("delete-backup", "DELETE", "i/backups/k?accepts_incomplete=true".to_owned(), Value::Null, "i/", 410),
+        ("unbind", "DELETE", format!("i/service_bindings/b{delete}"), Value::Null, "i/service_bindings/b/", 410),
         ("deprovision", "DELETE", format!("i{delete}"), Value::Null, "i/", 410),
     ];
     let folder = tempfile::tempdir().unwrap();
@@ -117,5 +121,26 @@ async fn every_kind_of_work_ends_after_a_kill() {
         assert_eq!(found, status, "{name}: {last}");
         assert!(status == 410 || last["state"] == "succeeded", "{name}: {last}");
         process.kill();
+    }
+}
+
+#[actix_web::test]
+async fn work_that_a_request_waited_for_ends_after_a_kill_too() {
+    foundation::tls::install_crypto();
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::start(folder.path(), true);
+    let body = world::provision(world::NOW, json!({ "slow": true }));
+    let (status, accepted) = process.call("PUT", "i?accepts_incomplete=true", body.clone()).await;
+    assert_eq!(status, 202, "it takes longer than a request may: {accepted}");
+    let waiting = process.call("PUT", "j", body.clone());
+    let killed = tokio::time::timeout(Duration::from_millis(500), waiting).await;
+    assert!(killed.is_err(), "the request still waits when its broker is killed");
+    process.kill();
+
+    let process = Process::start(folder.path(), false);
+    for id in ["i", "j"] {
+        let (status, last) = process.ended(&format!("{id}/"), "").await;
+        assert_eq!((status, &last["state"]), (200, &json!("succeeded")), "{id}");
+        assert_eq!(process.call("PUT", id, body.clone()).await.0, 200, "{id}: the platform's repeat finds it");
     }
 }

@@ -84,7 +84,7 @@ pub(crate) async fn pass(
     let span = info_span!("request", request.id = shown);
     let route = request.match_pattern().unwrap_or_else(|| "(none)".into());
     let mut response = match check(gate.as_deref().map(|gate| &**gate), &request, &route) {
-        Err(refusal) => request.into_response(refusal),
+        Err(refusal) => request.into_response(refused(&refusal)),
         Ok(timeout) => within(timeout, request, next).instrument(span.clone()).await?,
     };
     if let Some(identity) = identity {
@@ -108,20 +108,26 @@ pub(crate) async fn pass(
     Ok(response)
 }
 
-fn check(gate: Option<&Gate>, request: &ServiceRequest, route: &str) -> Result<Duration, HttpResponse> {
-    let Some(gate) = gate else { return Err(Failure::internal("the broker is not ready").error_response()) };
+fn check(gate: Option<&Gate>, request: &ServiceRequest, route: &str) -> Result<Duration, Failure> {
+    let gate = gate.ok_or_else(|| Failure::internal("the broker is not ready"))?;
     if route == "/healthz" {
         return Ok(gate.timeout);
     }
     if !gate.knows(request.headers()) {
-        let mut response = Failure { status: 401, ..Failure::invalid("user name or password are wrong") }.error_response();
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"broker\""));
-        return Err(response);
+        return Err(Failure { status: 401, ..Failure::invalid("user name or password are wrong") });
     }
     if request.path().starts_with("/v2/") {
-        version(request.headers()).map_err(|failure| failure.error_response())?;
+        version(request.headers())?;
     }
     Ok(gate.timeout)
+}
+
+fn refused(failure: &Failure) -> HttpResponse {
+    let mut response = failure.error_response();
+    if failure.status == 401 {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"broker\""));
+    }
+    response
 }
 
 /// An answer in time: whoever sends its body too slowly does not keep us.

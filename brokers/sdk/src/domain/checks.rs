@@ -45,8 +45,11 @@ pub(crate) fn object(content_type: Option<&str>, body: &[u8]) -> Result<Map<Stri
     }
 }
 
+/// A field, what it must be, and the words for that.
+type Field<'a> = (&'a str, fn(&Value) -> bool, &'a str);
+
 /// What is there must have this type; `null` is absence.
-fn fields(object: &Map<String, Value>, types: &[(&str, fn(&Value) -> bool, &str)]) -> Result<(), Failure> {
+fn fields(object: &Map<String, Value>, types: &[Field<'_>]) -> Result<(), Failure> {
     for (key, fits, expected) in types {
         if object.get(*key).is_some_and(|value| !value.is_null() && !fits(value)) {
             return Err(Failure::invalid(format!("{key} must be {expected}")));

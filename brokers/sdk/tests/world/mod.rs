@@ -1,7 +1,8 @@
 //! A broker that does what its requests say, its server on loopback, and a platform that checks every exchange against the
 //! server's own OpenAPI document.
 
-#![allow(dead_code, clippy::allow_attributes, reason = "every suite uses a part of this")]
+#![expect(dead_code, reason = "every suite uses a part of this")]
+#![expect(clippy::unwrap_used, reason = "a world that cannot be built fails its test")]
 
 use broker_sdk::osb::{
     Catalog, DashboardClient, InstanceMetadata, MaintenanceInfo, Plan, ServiceOffering, VERSION_HEADER, backup::METADATA_KEY,
@@ -55,7 +56,7 @@ impl Things {
         let again = if operation.is_resumed() { " again" } else { "" };
         self.journal.lock().push(format!("{} {about}{again}", operation.kind().as_str()));
         operation.describe("half way").await?;
-        if parameters["slow"] == true || matches!(operation.kind(), Kind::Restore) {
+        if parameters["slow"] == true || matches!(operation.kind(), Kind::Restore | Kind::Unbind | Kind::DeleteBackup) {
             let _ = self.open.subscribe().wait_for(|open| *open).await;
         }
         match parameters["fail"].as_str() {

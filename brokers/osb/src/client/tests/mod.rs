@@ -492,3 +492,44 @@ async fn names_of_the_platform_reach_its_router_with_their_own_host() {
     let refused = clients.check_url(&"https://broker.apps.example.test".parse().unwrap());
     assert!(refused.unwrap_err().contains("router"));
 }
+
+proptest::proptest! {
+    /// Whatever a broker answers: no panic, nothing to mitigate where nothing is made, no credentials in a text.
+    #[test]
+    fn any_answer_has_a_meaning(status in 100_u16..600, body in "\\PC{0,60}", name in "[a-z_]{1,18}", value in "[0-9\\[\\]{}\",:a-z]{0,20}") {
+        use super::{interpret::{self, Op}, texts::Names, transport::{Answer, Body}};
+        let call = call();
+        let names = Names { broker: "b1", call: &call };
+        let known = ["credentials", "operation", "state", "dashboard_url", "endpoints", "volume_mounts", "description", "error"];
+        let field = known.get(name.len() % 9).copied().unwrap_or(&name);
+        for text in [body, format!("{{\"{field}\":{value}}}"), format!("{{\"{field}\":\"hunter3 {value}")] {
+            let answer = Answer { status, retry_after: None, body: Body::Whole(text.into_bytes()) };
+            for op in [Op::Update, Op::Deprovision, Op::Unbind, Op::Restore, Op::DeleteBackup] {
+                if let Outcome::Failed(failure) = interpret::changed::<Value>(op, &answer, true, &names) {
+                    proptest::prop_assert!(!failure.orphan);
+                }
+            }
+            if let Outcome::Failed(failure) = interpret::changed::<crate::Binding>(Op::Bind, &answer, true, &names) {
+                proptest::prop_assert!(status >= 300 || !failure.message.contains("hunter3"), "{}", failure);
+            }
+            for polled in [Polled::Create, Polled::Update, Polled::Delete] {
+                let found = interpret::polled(polled, &answer, &names);
+                proptest::prop_assert!(found != Poll::Gone || (status == 410 && polled == Polled::Delete));
+            }
+        }
+    }
+
+    /// An IPv6 address that carries an IPv4 one is treated like it.
+    #[test]
+    fn no_spelling_of_an_address_gets_around_the_guard(bits: u32) {
+        let ip = std::net::Ipv4Addr::from(bits);
+        let [a, b, c, d] = ip.octets();
+        let policy = Policy { refused: vec!["10.0.0.0/8".parse().unwrap()], ..Policy::default() };
+        let allowed = policy.check(ip.into()).is_ok();
+        let nat64 = format!("64:ff9b::{a:02x}{b:02x}:{c:02x}{d:02x}").parse().unwrap();
+        let six_to_four = format!("2002:{a:02x}{b:02x}:{c:02x}{d:02x}::1").parse().unwrap();
+        for carrier in [ip.to_ipv6_mapped().into(), nat64, six_to_four] {
+            proptest::prop_assert_eq!(policy.check(carrier).is_ok(), allowed, "{} {}", ip, carrier);
+        }
+    }
+}
