@@ -82,15 +82,10 @@ pub(crate) fn describe(launch: &Launch, rootfs: &Rootfs, unified: bool) -> Value
     })
 }
 
+/// `/dev` is there already, see `rootfs`.
 fn mounts(launch: &Launch, rootfs: &Rootfs) -> Value {
     let mut mounts = vec![
         json!({"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]}),
-        json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
-               "options": ["nosuid", "noexec", "strictatime", "mode=755", "size=64k"]}),
-        json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts",
-               "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]}),
-        json!({"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
-               "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=64m"]}),
         json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}),
         // The folder is read-only by this option, the mounts in it by themselves.
         json!({"destination": "/sys/fs/cgroup", "type": "bind", "source": rootfs.cgroups,

@@ -42,6 +42,8 @@ pub(crate) struct Rootfs {
 
 /// `vcap` inside.
 const VCAP: u32 = 2000;
+/// The group of terminals inside.
+const TTY: u32 = 5;
 
 /// Leaves the host's mount namespace for a copy. What the host unmounts is unmounted here too, for as long as we wait for a container.
 pub(crate) fn leave_host() -> io::Result<()> {
@@ -56,10 +58,11 @@ pub(crate) fn prepare(prepare: &Prepare) -> Result<(), Failure> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("tmpfs"), scratch, Some("tmpfs"), flags, Some("mode=0711,size=16m")).map_err(at("mounting the scratch folder"))?;
     std::env::set_current_dir(scratch).map_err(at("entering the scratch folder"))?;
-    for name in ["disk", "merged", "bundle", "state", "cgroups", "binds", "volumes"] {
+    for name in ["disk", "merged", "bundle", "state", "cgroups", "binds", "volumes", "dev-new"] {
         DirBuilder::new().mode(0o711).create(name).map_err(at("making the scratch folder"))?;
     }
-    disk(prepare).map_err(at("preparing the private disk"))
+    disk(prepare).map_err(at("preparing the private disk"))?;
+    devices().map_err(at("preparing /dev"))
 }
 
 /// Prepares everything else that the container will see.
@@ -72,6 +75,7 @@ pub(crate) fn complete(prepare: &Prepare, launch: &Launch) -> Result<Rootfs, Fai
     let lowers = lowers(&launch.lowers, &ids).map_err(at("showing stack and layers"))?;
     overlay(&lowers).map_err(at("mounting the overlay"))?;
     let root = File::open("merged").map_err(at("opening the root"))?;
+    show_devices(launch, &root).map_err(at("showing /dev"))?;
     write_files(launch, &root)?;
     let binds = binds(launch)?;
     let volumes = volumes(launch, &ids).map_err(at("preparing volumes"))?;
@@ -117,6 +121,32 @@ fn disk(prepare: &Prepare) -> io::Result<()> {
         DirBuilder::new().mode(0o755).create(name)?;
     }
     Ok(())
+}
+
+/// A `/dev` without devices, which `libcontainer` adds, and memory that processes share.
+fn devices() -> io::Result<()> {
+    let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    mount(Some("tmpfs"), "dev-new", Some("tmpfs"), quiet | MsFlags::MS_STRICTATIME, Some("mode=755,size=64k"))?;
+    for name in ["dev-new/pts", "dev-new/shm"] {
+        DirBuilder::new().mode(0o755).create(name)?;
+    }
+    mount(Some("shm"), "dev-new/shm", Some("tmpfs"), quiet | MsFlags::MS_NODEV, Some("mode=1777,size=64m"))?;
+    Ok(())
+}
+
+/// Gives it to the container and puts it into its place, which must be a folder and no link.
+fn show_devices(launch: &Launch, root: &File) -> io::Result<()> {
+    use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+    let options = format!("newinstance,ptmxmode=0666,mode=0620,gid={}", launch.id_base + TTY);
+    mount(Some("devpts"), "dev-new/pts", Some("devpts"), MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, Some(options.as_str()))?;
+    for name in ["dev-new", "dev-new/shm", "dev-new/pts", "dev-new/pts/ptmx"] {
+        chown(name, Some(launch.id_base), Some(launch.id_base))?;
+    }
+    let resolve = rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS;
+    let place = rustix::fs::openat2(root, "dev", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+    let tree = open_tree(rustix::fs::CWD, "dev-new", OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(&tree, "", &place, "", flags)?)
 }
 
 /// Makes the prepared disk the container's; returns its upper layer.
