@@ -12,10 +12,15 @@ pub(crate) fn memory_mb(settings: &Settings) -> anyhow::Result<u64> {
     if let Some(chosen) = settings.memory_mb {
         return Ok(chosen.into());
     }
+    Ok(machine_mb()? * SHARE / 100)
+}
+
+/// Memory of the machine.
+pub(crate) fn machine_mb() -> anyhow::Result<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:")).context("/proc/meminfo has no MemTotal")?;
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("MemTotal is no number")?;
-    Ok(kib / 1_024 * SHARE / 100)
+    Ok(kib / 1_024)
 }
 
 /// Disk for apps: of what the file system of the state folder has free. Images grow as they are written, so what is

@@ -1,7 +1,7 @@
 //! The configuration file of each part: typed, written anew at every boot from settings and secrets.
 
 use crate::{
-    capacity,
+    brokers, capacity,
     files::{self, Owner},
     node::Node,
     settings::Port,
@@ -23,7 +23,8 @@ pub(crate) fn write(node: &Node) -> anyhow::Result<()> {
     write_one(node, "warden", &warden(node)?)?;
     write_one(node, "gorouter", &gorouter(node)?)?;
     write_one(node, "loggregator_agent", &loggregator_agent(node)?)?;
-    write_one(node, "log_cache", &log_cache(node)?)
+    write_one(node, "log_cache", &log_cache(node)?)?;
+    brokers::write(node, |part, config| write_one(node, part, &config))
 }
 
 fn write_one<T: Serialize>(node: &Node, part: &str, config: &T) -> anyhow::Result<()> {
@@ -127,7 +128,7 @@ fn cloud_controller(node: &Node) -> anyhow::Result<::cloud_controller::config::R
         buildpacks: Some(node.beside("buildpacks")),
         stacks: vec![stack("debian12", "Debian 12 (bookworm)"), stack("cflinuxfs4", "Another name of debian12")],
         staging_environment: node.settings.staging_environment.clone(),
-        brokers: vec![],
+        brokers: brokers::registered(node)?,
         broker_policy,
     })
 }

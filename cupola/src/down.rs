@@ -1,17 +1,18 @@
 //! `cupola down`: ordered stop, and nothing left behind.
 
 use crate::{
-    NodeArgs, block_on,
+    NodeArgs, block_on, brokers,
     control::{self, Ask},
     hosts, must_be_root,
     node::{Node, PARTS},
+    process,
     settings::Settings,
     supervisor::Supervisor,
     up,
 };
 use anyhow::{Context, bail};
 use clap::Args;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use std::{path::Path, time::Duration};
 use tracing::{info, warn};
 
@@ -81,11 +82,28 @@ pub(crate) async fn stop_everything(node: &Node, supervisor: &Supervisor) -> any
             warn!(error = &*error, "not every container could be cleared away");
         }
     }
+    futures::future::join_all(brokers::OWN.iter().map(|broker| stop_broker(node, supervisor, broker.part))).await;
     for part in PARTS.iter().rev() {
         supervisor.stop(part.name).await;
         info!(service = part.name, "stopped");
     }
     warden::clean_host(&node.config_of("warden")).context("the host is not clean")
+}
+
+/// Stops a broker, which stops its engine. An engine whose broker was killed goes on, so whatever is left of its user ends too.
+async fn stop_broker(node: &Node, supervisor: &Supervisor, part: &str) {
+    supervisor.stop(part).await;
+    for (signal, time) in [(Signal::SIGTERM, Duration::from_secs(30)), (Signal::SIGKILL, Duration::from_secs(5))] {
+        let end = std::time::Instant::now() + time;
+        let mut left = process::of_user(node.uid(part));
+        for pid in &left {
+            let _ = kill(*pid, signal);
+        }
+        while !left.is_empty() && std::time::Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            left = process::of_user(node.uid(part));
+        }
+    }
 }
 
 async fn clear_containers(node: &Node) -> anyhow::Result<()> {

@@ -1,10 +1,11 @@
 //! The one shipped binary: supervisor of a node (`up`, `down`, `status`) and every part of the platform (`run <part>`).
 //!
 //! - `settings`, `secrets`, `certificates`, `node`: what a node is; made at first boot.
-//! - `configs`, `nats`: the configuration of each part, written anew at every boot.
+//! - `configs`, `nats`, `brokers`: the configuration of each part, written anew at every boot.
 //! - `process`, `supervisor`: parts as child processes that outlive their supervisor.
 //! - `up`, `down`, `status`, `control`, `hosts`: the commands; `check-broker` is `broker_check`'s own.
 
+mod brokers;
 mod capacity;
 mod certificates;
 mod configs;
@@ -51,7 +52,8 @@ enum Command {
     /// Run one part in the foreground (the supervisor does this)
     Run {
         /// Which part
-        #[arg(value_parser = ["uaa", "cloud_controller", "health_manager", "dea", "warden", "gorouter", "loggregator_agent", "log_cache"])]
+        #[arg(value_parser = ["uaa", "cloud_controller", "health_manager", "dea", "warden", "gorouter", "loggregator_agent", "log_cache",
+            "postgres_broker", "mysql_broker", "redis_broker", "rabbitmq_broker"])]
         part: String,
         /// Its configuration file
         #[arg(long)]
@@ -95,6 +97,10 @@ fn run(part: &str, config: &Path) -> ExitCode {
         "gorouter" => gorouter::run(config),
         "loggregator_agent" => loggregator::run_agent(config),
         "log_cache" => loggregator::run_log_cache(config),
+        "postgres_broker" => postgres_broker::run(config),
+        "mysql_broker" => mysql_broker::run(config),
+        "redis_broker" => redis_broker::run(config),
+        "rabbitmq_broker" => rabbitmq_broker::run(config),
         other => {
             eprintln!("cupola: there is no part `{other}`");
             ExitCode::FAILURE

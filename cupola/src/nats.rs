@@ -1,6 +1,7 @@
 //! The bus server: its configuration with one user a part, and the buckets.
 
 use crate::{
+    brokers::OwnBroker,
     node::{Node, PARTS},
     settings::Port,
 };
@@ -72,7 +73,8 @@ fn permissions(part: &str) -> (Vec<String>, Vec<String>) {
 pub(crate) fn configuration(node: &Node) -> anyhow::Result<String> {
     let quoted = |list: Vec<String>| list.iter().map(|s| format!("\"{s}\"")).collect::<Vec<_>>().join(", ");
     let mut users = String::new();
-    for part in PARTS.iter().map(|part| part.name).chain(["cupola"]).filter(|part| *part != "nats" && *part != "warden") {
+    let silent = |part: &&str| ["nats", "warden"].contains(part) || OwnBroker::of(part).is_some();
+    for part in PARTS.iter().map(|part| part.name).chain(["cupola"]).filter(|part| !silent(part)) {
         let (publish, mut subscribe) = permissions(part);
         subscribe.push(format!("_INBOX_{part}.>"));
         let password = node.secrets.bus_password(part)?.expose();

@@ -1,6 +1,7 @@
 //! A node: its settings, secrets and certificates, and what follows from them (configuration of each part, programs).
 
 use crate::{
+    brokers::{self, OwnBroker},
     certificates::Authority,
     configs,
     files::{self, Owner},
@@ -30,6 +31,10 @@ pub(crate) const PARTS: &[Part] = &[
     Part { name: "log_cache", uid_offset: Some(6) },
     Part { name: "dea", uid_offset: Some(7) },
     Part { name: "health_manager", uid_offset: Some(8) },
+    Part { name: "postgres_broker", uid_offset: Some(9) },
+    Part { name: "mysql_broker", uid_offset: Some(10) },
+    Part { name: "redis_broker", uid_offset: Some(11) },
+    Part { name: "rabbitmq_broker", uid_offset: Some(12) },
 ];
 
 /// OAuth clients of the platform's own parts that need a secret.
@@ -57,6 +62,7 @@ impl Node {
             .iter()
             .map(|part| format!("bus-{}", part.name))
             .chain(["bus-cupola", "admin", "encryption-key"].map(str::to_owned))
+            .chain(brokers::OWN.iter().map(OwnBroker::secret))
             .chain(CLIENTS.iter().map(|client| format!("client-{client}")))
             .collect();
         let secrets = Secrets::open(state, &names, &mut foundation::rng())?;
@@ -160,7 +166,8 @@ impl Node {
 
     /// What to run, in order.
     pub(crate) fn programs(&self) -> anyhow::Result<Vec<Program>> {
-        PARTS.iter().map(|part| self.program(part)).collect()
+        let on = |part: &&Part| OwnBroker::of(part.name).is_none_or(|broker| broker.is_on(&self.settings));
+        PARTS.iter().filter(on).map(|part| self.program(part)).collect()
     }
 
     fn program(&self, part: &Part) -> anyhow::Result<Program> {

@@ -131,6 +131,15 @@ impl Running {
     }
 }
 
+/// Processes of a user that is nobody else's; root and zombies are never among them.
+pub(crate) fn of_user(uid: u32) -> Vec<Pid> {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(entries) = std::fs::read_dir("/proc") else { return vec![] };
+    let is_theirs = |entry: &std::fs::DirEntry| uid != 0 && entry.metadata().is_ok_and(|about| about.uid() == uid);
+    let pids = entries.flatten().filter(is_theirs).filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &i32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok()).map(Pid::from_raw).collect()
+}
+
 fn note_path(notes: &Path, name: &str) -> PathBuf {
     notes.join(format!("{name}.json"))
 }

@@ -65,6 +65,50 @@ pub(crate) struct Settings {
     pub(crate) brokers_allowed: Vec<String>,
     /// How long an address or host port rests before it is given out again.
     pub(crate) quarantine_s: u32,
+    /// The platform's own services.
+    pub(crate) services: Services,
+}
+
+/// `[services]`: databases and queues that the platform offers itself. Their servers listen on the first address of the
+/// containers' network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Services {
+    /// Offer PostgreSQL; absent: if it is installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) postgres: Option<bool>,
+    /// Offer MySQL (MariaDB); absent: if it is installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mysql: Option<bool>,
+    /// Offer Redis; absent: if it is installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) redis: Option<bool>,
+    /// Offer RabbitMQ; absent: if it is installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rabbitmq: Option<bool>,
+    /// Port of PostgreSQL.
+    pub(crate) postgres_port: u16,
+    /// Port of MariaDB.
+    pub(crate) mysql_port: u16,
+    /// Ports of Redis servers, one each: first and last.
+    pub(crate) redis_ports: (u16, u16),
+    /// Port of RabbitMQ.
+    pub(crate) rabbitmq_port: u16,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self {
+            postgres: None,
+            mysql: None,
+            redis: None,
+            rabbitmq: None,
+            postgres_port: 5_432,
+            mysql_port: 3_306,
+            redis_ports: (7_000, 7_999),
+            rabbitmq_port: 5_671,
+        }
+    }
 }
 
 impl Default for Settings {
@@ -92,6 +136,7 @@ impl Default for Settings {
             staging_environment: Default::default(),
             brokers_allowed: vec![],
             quarantine_s: 240,
+            services: Services::default(),
         }
     }
 }
@@ -155,6 +200,13 @@ pub(crate) enum Port {
     CloudControllerInternal = 3,
     LogCache = 4,
     RouterStatus = 5,
+    PostgresBroker = 10,
+    MysqlBroker = 11,
+    RedisBroker = 12,
+    RabbitmqBroker = 13,
+    RabbitmqAmqp = 14,
+    RabbitmqManagement = 15,
+    RabbitmqDistribution = 16,
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Keeps the parts running: ordered start, restart with back-off, ordered stop, log files with rotation.
 
 use crate::{
+    brokers::OwnBroker,
     node::Node,
     process::{Program, Running, pss_bytes},
 };
@@ -24,6 +25,8 @@ const WELL_AFTER: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(15);
 /// The same for a DEA that evacuates: every instance gets its own ten seconds, all at once.
 const EVACUATION: Duration = Duration::from_secs(40);
+/// The same for a broker, whose engine writes down what it holds.
+const ENGINE: Duration = Duration::from_secs(45);
 /// A log file of this size is rotated; this many old ones are kept.
 const LOG_BYTES: u64 = 10 << 20;
 const OLD_LOGS: u32 = 3;
@@ -65,7 +68,11 @@ impl Supervisor {
     /// Knows the parts; starts nothing.
     pub(crate) fn new(node: &Node) -> anyhow::Result<Self> {
         let part = |program: Program| {
-            let grace = if program.name == "dea" { EVACUATION } else { GRACE };
+            let grace = match program.name {
+                "dea" => EVACUATION,
+                name if OwnBroker::of(name).is_some() => ENGINE,
+                _ => GRACE,
+            };
             let (shown, stopping) = (watch::Sender::new(None), watch::Sender::new(false));
             Arc::new(Part { program, grace, state: Default::default(), shown, stopping })
         };

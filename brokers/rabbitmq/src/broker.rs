@@ -2,13 +2,13 @@
 
 use crate::{
     api::{ADMIN, Api, POLICY},
-    messages::{Host, Kept},
+    messages::{self, Host, Kept},
     node::Ports,
     plans::{self, BindingParameters, InstanceParameters, Limits, Plans},
 };
 use broker_sdk::{
-    BackedUp, Bind, Bound, BoundTo, Broker, Failure, Instance, Kind, Mode, Operation, Provision, Provisioned, Removed, StoredBackup,
-    Task, Update, Updated, async_trait,
+    BackedUp, Bind, Bound, BoundTo, Broker, Failure, Instance, Kind, Mode, Operation, Provision, Provisioned, Removed,
+    StoredBackup, Task, Update, Updated, async_trait,
     osb::{Catalog, Credentials, Endpoint, Parameters},
 };
 use engines::{Error, Server, backups, names};
@@ -151,17 +151,24 @@ impl RabbitmqBroker {
         let definitions = self.0.api.definitions(&host).await?;
         let queues = definitions.get("queues").and_then(Value::as_array).cloned().unwrap_or_default();
         let name = |queue: &Value| queue.get("name").and_then(Value::as_str).map(str::to_owned);
-        let is_stream = |queue: &&Value| queue.pointer("/arguments/x-queue-type").and_then(Value::as_str) == Some("stream");
-        let (streams, queues): (Vec<&Value>, Vec<&Value>) = queues.iter().partition(is_stream);
-        let left_out = streams.into_iter().filter_map(name).collect();
+        let mut readable = vec![];
+        let mut left_out = vec![];
+        for queue in &queues {
+            let Some(name) = name(queue) else { continue };
+            match queue.pointer("/arguments/x-queue-type").and_then(Value::as_str) {
+                Some("stream") => left_out.push(name),
+                Some("quorum") => readable.push((name, messages::Kind::Quorum)),
+                _ => readable.push((name, messages::Kind::Classic)),
+            }
+        }
         let mut writer = self.0.store.create(id, backup)?;
         let mut piece = serde_json::to_vec(&Head { format: 1, definitions, left_out }).map_err(Error::server)?;
         piece.push(b'\n');
         let inside = Host::enter(self.0.ports.amqp, &host, &self.0.password).await?;
         let mut count = 0;
-        for queue in queues.into_iter().filter_map(name) {
+        for (queue, kind) in readable {
             count += inside
-                .read(&queue, |message| {
+                .read(&queue, kind, |message| {
                     serde_json::to_writer(&mut piece, &message).map_err(Error::server)?;
                     piece.push(b'\n');
                     if piece.len() > PIECE {
@@ -274,7 +281,8 @@ impl Broker for RabbitmqBroker {
         self.0.api.remove_host(&host).await.map_err(Fault)?;
         let backups = self.0.store.remove_all(&instance.id)?;
         self.stop_when_idle();
-        let description = format!("Removed the virtual host with all queues and messages, {removed} users and {backups} backups.");
+        let description =
+            format!("Removed the virtual host with all queues and messages, {removed} users and {backups} backups.");
         Ok(Removed { description: found.then_some(description) })
     }
 

@@ -72,7 +72,8 @@ pub fn open(config: Config, clock: Arc<dyn Clock>, shutdown: &Shutdown) -> Resul
     let mut settings = engines::Settings::new(&folder, user);
     settings.stop_timeout = STOP;
     let server = Server::open(settings, Arc::new(Node::new(node, api.clone())), shutdown)?;
-    let store = engines::backups::Store::open(raw.server.state.join("backups"), files::User(None), u64::from(raw.backup_mb) << 20)?;
+    let store =
+        engines::backups::Store::open(raw.server.state.join("backups"), files::User(None), u64::from(raw.backup_mb) << 20)?;
     Ok(RabbitmqBroker(Arc::new(Inner {
         server,
         api,

@@ -1,7 +1,7 @@
 //! The shared node: one Erlang process that serves all instances.
 //!
 //! It needs no epmd: it starts as a distributed node by itself (`-sname`), with a fixed port on loopback where only a holder
-//! of the cookie gets in, and RabbitMQ then leaves out its own search for epmd. Nothing of `/etc/rabbitmq` is read.
+//! of the cookie gets in, and RabbitMQ then leaves out its own search for epmd at the start. Nothing of `/etc/rabbitmq` is read.
 
 use crate::api::{ADMIN, Api};
 use async_trait::async_trait;
@@ -50,6 +50,9 @@ pub struct Settings {
     /// What lets somebody into the distribution.
     pub cookie: Secret,
 }
+
+/// Where nobody listens.
+const NO_PORT: &str = "1";
 
 /// The node, for whoever keeps it running.
 pub struct Node {
@@ -151,6 +154,11 @@ impl Engine for Node {
             // The script then becomes the server instead of watching over it.
             .env("RABBITMQ_ALLOW_INPUT", "1")
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", erlang)
+            // Once a minute RabbitMQ looks after its registration: without these it would start an epmd after all, or meet the
+            // operator's.
+            .env("ERL_ZFLAGS", "-start_epmd false")
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("ERL_EPMD_PORT", NO_PORT)
             .env("ERL_CRASH_DUMP_BYTES", "0")
             .configured_by(configuration.as_bytes()))
     }

@@ -156,7 +156,8 @@ fn plan(version: &str, id: &str, name: &str, description: &str, limits: Limits) 
 }
 
 fn schemas(limits: Limits) -> Schemas {
-    let number = |most: u32, description: &str| json!({"type": "integer", "minimum": 1, "maximum": most, "description": description});
+    let number =
+        |most: u32, description: &str| json!({"type": "integer", "minimum": 1, "maximum": most, "description": description});
     let instance = input(json!({
         "connections": number(limits.connections, "Connections of all bindings together"),
         "queues": number(limits.queues, "Queues"),

@@ -1,12 +1,11 @@
 //! A broker without HTTP, real servers, a real client.
 
 use broker_sdk::{
-    BackedUp, Bind, Bound, BoundTo, Broker, CloneSource, Failure, Instance, Kind, Mode, Operation, Provision, Removed, StoredBackup,
-    Task, Update,
+    BackedUp, Bind, Bound, BoundTo, Broker, CloneSource, Failure, Instance, Kind, Operation, Provision, Removed, StoredBackup,
+    Update,
     osb::{Context, Credentials, Parameters, Plan},
 };
 use foundation::{Shutdown, config::TlsSection};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use lapin::{
     BasicProperties, Connection, ConnectionProperties,
     options::{ExchangeDeclareOptions, QueueDeclareOptions},
@@ -17,6 +16,7 @@ use rabbitmq_broker::{
     config::{Config, Raw},
     plans::Limits,
 };
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 use std::{
     fs,
@@ -110,9 +110,6 @@ impl World {
         runtime.block_on(work(broker))
     }
 
-    pub(crate) fn mode(&self, task: &Task<'_>) -> Mode {
-        self.run(async |broker| broker.mode(task))
-    }
     pub(crate) fn provision(&self, id: &str, plan: &str, parameters: Value) -> Result<(), Failure> {
         let request = provision(id, plan, parameters);
         self.run(async |broker| broker.provision(&Operation::detached(Kind::Provision), &request).await.map(drop))
@@ -224,10 +221,6 @@ impl Life {
         let request = provision(id, plan, serde_json::json!({}));
         self.0.provision(&Operation::detached(Kind::Provision), &request).await.is_ok()
     }
-    pub(crate) async fn bind(self, id: &str, binding: &str) -> bool {
-        let request = bind(binding, serde_json::json!({}));
-        self.0.bind(&Operation::detached(Kind::Bind), &instance(id), &request).await.is_ok()
-    }
     pub(crate) async fn unbind(self, id: &str, binding: &str) -> bool {
         self.0.unbind(&Operation::detached(Kind::Unbind), &instance(id), &bound_to(binding)).await.is_ok()
     }
@@ -236,9 +229,6 @@ impl Life {
     }
     pub(crate) async fn restore(self, id: &str, backup: &str) -> bool {
         self.0.restore(&Operation::detached(Kind::Restore), &instance(id), &stored(id, backup)).await.is_ok()
-    }
-    pub(crate) async fn deprovision(self, id: &str) -> bool {
-        self.0.deprovision(&Operation::detached(Kind::Deprovision), &instance(id)).await.is_ok()
     }
 }
 
@@ -269,7 +259,8 @@ impl Client {
     pub(crate) fn publish(&mut self, exchange: &str, key: &str, body: &[u8]) -> lapin::Result<bool> {
         let mut headers = FieldTable::default();
         headers.insert("number".into(), AMQPValue::LongLongInt(7));
-        let properties = BasicProperties::default().with_delivery_mode(2).with_headers(headers).with_content_type("text/x".into());
+        let properties =
+            BasicProperties::default().with_delivery_mode(2).with_headers(headers).with_content_type("text/x".into());
         let (channel, runtime) = (&self.channel, &self.runtime);
         runtime.block_on(async {
             channel.confirm_select(Default::default()).await?;
@@ -279,7 +270,8 @@ impl Client {
     }
     /// Takes one message off a queue.
     pub(crate) fn take(&mut self, queue: &str) -> lapin::Result<Option<(Vec<u8>, BasicProperties)>> {
-        let got = self.runtime.block_on(self.channel.basic_get(queue.into(), lapin::options::BasicGetOptions { no_ack: true }))?;
+        let got =
+            self.runtime.block_on(self.channel.basic_get(queue.into(), lapin::options::BasicGetOptions { no_ack: true }))?;
         Ok(got.map(|message| (message.delivery.data, message.delivery.properties)))
     }
     /// Whether its connection is closed, now or in a moment.
@@ -362,8 +354,11 @@ fn certificates(folder: &Path, root: bool) -> TlsSection {
     let issuer = Issuer::new(params, authority_key);
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-    let section = TlsSection { ca: folder.join("ca.pem"), certificate: folder.join("server.pem"), key: folder.join("server.key") };
-    for (path, pem) in [(&section.ca, authority.pem()), (&section.certificate, certificate.pem()), (&section.key, key.serialize_pem())] {
+    let section =
+        TlsSection { ca: folder.join("ca.pem"), certificate: folder.join("server.pem"), key: folder.join("server.key") };
+    for (path, pem) in
+        [(&section.ca, authority.pem()), (&section.certificate, certificate.pem()), (&section.key, key.serialize_pem())]
+    {
         fs::write(path, pem).unwrap();
         if root {
             std::os::unix::fs::chown(path, Some(SERVER_UID), Some(SERVER_UID)).unwrap();
