@@ -51,3 +51,28 @@ async fn what_a_stopped_broker_has_not_ended_goes_on_at_its_next_start() {
     let fetched = world.call("GET", "/v2/service_instances/i", Value::Null).await;
     assert_eq!(fetched.status, 200);
 }
+
+#[actix_web::test]
+async fn an_instance_whose_plan_has_gone_can_still_be_deleted() {
+    let world = World::new().await;
+    world.things.open.send_replace(false);
+    world.provision("made", LATER, json!({})).await;
+    assert_eq!(world.ended("made", "").await.body["state"], "succeeded");
+    let begun = world.provision("half", LATER, json!({ "slow": true })).await;
+    let operation = begun.body["operation"].as_str().unwrap().to_owned();
+    let (folder, things) = world.stop().await;
+    things.open.send_replace(true);
+    let mut things = Arc::into_inner(things).expect("the stopped broker is still held");
+    things.catalog.services[0].plans.retain(|plan| plan.id != LATER);
+
+    let world = World::at(folder, Arc::new(things)).await;
+    let ended = world.ended("half", &operation).await;
+    assert_eq!((ended.status, &ended.body["state"]), (200, &json!("failed")));
+    for id in ["made", "half"] {
+        let begun = world.delete(id, LATER).await;
+        assert_eq!(begun.status, 202, "{begun:?}");
+        assert_eq!(world.ended(id, begun.body["operation"].as_str().unwrap()).await.status, 410);
+    }
+    assert!(world.things.there.lock().is_empty());
+    assert_eq!(world.things.journal().iter().filter(|entry| entry.starts_with("deprovision")).count(), 2);
+}

@@ -12,7 +12,7 @@ pub(super) fn checked(outcome: Outcome<Binding>, requires: &[Requirement], names
     match outcome {
         Outcome::Done(binding) => match problem(&binding, requires) {
             None => Outcome::Done(binding),
-            Some(why) => Outcome::Failed(names.unusable_binding(why, 201, true)),
+            Some(why) => Outcome::Failed(names.unusable_binding(why, None, true)),
         },
         other => other,
     }

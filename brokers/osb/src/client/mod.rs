@@ -274,7 +274,7 @@ impl BrokerClient {
             self.get(call, Op::FetchBinding, with_hints(paths::binding(instance_id, binding_id), ids)).await?;
         match binding::problem(&fetched.binding, requires) {
             None => Ok(fetched),
-            Some(problem) => Err(texts::Names { broker: &self.address.name, call }.unusable_binding(problem, 200, false)),
+            Some(problem) => Err(texts::Names { broker: &self.address.name, call }.unusable_binding(problem, Some(200), false)),
         }
     }
 

@@ -43,9 +43,9 @@ impl Names<'_> {
         }
     }
 
-    pub(super) fn unusable_binding(&self, why: &str, status: u16, orphan: bool) -> Failure {
+    pub(super) fn unusable_binding(&self, why: &str, status: Option<u16>, orphan: bool) -> Failure {
         let text = format!("The service broker returned an invalid response: {why}");
-        Failure { orphan, ..self.failure(FailureKind::Malformed, Some(status), &text) }
+        Failure { orphan, ..self.failure(FailureKind::Malformed, status, &text) }
     }
 
     pub(super) fn unsendable(&self, error: &serde_json::Error) -> Failure {

@@ -87,7 +87,8 @@ async fn run(shop: Arc<Workshop>, id: String) -> Option<Result<(), Failure>> {
         shop.metrics.began(record.kind);
         let made = match call {
             Ok(call) => perform(&shop, &record, call).await,
-            Err(failure) => Some(Err(failure)),
+            // not a refusal of the broker, even if it looks like one (a plan may have left the catalog): what was made before must be found
+            Err(failure) => Some(Err(Failure { status: 500, ..failure })),
         };
         shop.metrics.ended(record.kind, made.as_ref().map(Result::is_ok), shop.clock.now().since(started));
         let made = made?;
