@@ -15,7 +15,7 @@ use crate::{
         services::{
             backups,
             instance_update::{self, Change, Changed},
-            instances::{self, Deletion, NewManaged, NewUserProvided, UserProvidedChange},
+            instances::{self, NewManaged, NewUserProvided, UserProvidedChange},
             operations,
             sharing::{self, Unsharing},
         },
@@ -475,11 +475,7 @@ async fn remove(api: Data<Api>, caller: Caller, guid: Path<String>, request: Htt
         api.write(&caller, move |tx| instances::purge(tx, &guid)).await?;
         return no_content();
     }
-    let work = move |tx: &mut Tx<'_>| match instances::delete(tx, &guid)? {
-        Deletion::Done => Ok(None),
-        Deletion::Begun(job) => Ok(Some(job)),
-    };
-    match api.write_and_wait_for(&caller, work, Option::as_ref).await? {
+    match api.write_and_wait_for(&caller, move |tx| instances::delete(tx, &guid), Option::as_ref).await? {
         None => no_content(),
         Some(job) => accepted(&api, &job),
     }

@@ -114,7 +114,7 @@ impl Engine {
 pub async fn start(api: &Data<Api>, shutdown: &Shutdown) -> Result<()> {
     if api.store.is_embedded() {
         // Nobody else has this database: leases are those of a run that ended.
-        api.store.write(|conn| store::forget_leases(conn)).await?;
+        api.store.write(store::forget_leases).await?;
     }
     let (worker, end) = (api.clone(), shutdown.clone());
     shutdown.spawn(async move {

@@ -6,6 +6,10 @@ use super::{
     marketplace::{Market, drain, named, settle, settle_job, tick, under_way},
     tenancy::{org, role, space},
 };
+use crate::domain::{
+    Tx,
+    services::operations::{self, Taken},
+};
 use serde_json::{Value, json};
 use std::time::Duration;
 use testkit::broker::{self, Broker, Script};
@@ -562,6 +566,36 @@ async fn bad_answers_fail_the_creation_and_nothing_else(world: World) {
     market.instance(&world, "patient").await;
 }
 
+async fn of_two_controllers_one_has_an_operation_and_only_its_answer_counts(world: World) {
+    let market = Market::open(&world).await;
+    market.broker.script(Script::next("PUT", "/v2/service_instances/").holds());
+    let meanwhile = async {
+        market.broker.holding().await;
+        let guid = unfinished_job(&world).await;
+        let take = async || {
+            let guid = guid.clone();
+            world.api.write_as_system(move |tx| operations::take(tx, &guid, "the other one")).await.unwrap()
+        };
+        assert!(matches!(take().await, Taken::Nothing), "the lease holds");
+        world.clock.advance(operations::LEASE + Duration::from_secs(1));
+        let Taken::Send(op, call) = take().await else { panic!("the lease has ended") };
+        assert_eq!(call.id, guid, "it goes out under the same id");
+        market.broker.release();
+        for _ in 0..20 {
+            tick(&world, Duration::ZERO).await;
+        }
+        assert_eq!(unfinished_job(&world).await, guid, "the answer of the first does not count");
+        let reply = world.api.brokers.call(*call).await;
+        let op = *op;
+        let settle = move |tx: &mut Tx<'_>| operations::settle(tx, op.clone(), "the other one", reply.clone());
+        assert!(world.api.write_as_system(settle).await.unwrap());
+    };
+    let (answered, ()) = tokio::join!(market.ask(&world, "mydb"), meanwhile);
+    assert_eq!(world.job(answered).await["state"], "COMPLETE");
+    assert_eq!(market.broker.instances().len(), 1);
+    assert_eq!(named(&world, "mydb").await["last_operation"]["state"], "succeeded");
+}
+
 /// Where the world stops: what the broker does with the request at which it stops, and which request that is.
 #[derive(Clone, Copy, Debug)]
 enum Stop {
@@ -824,6 +858,7 @@ super::scenarios! {
     deleting_an_organization_deletes_its_services_first,
     a_broker_that_hangs_stalls_nobody_else,
     bad_answers_fail_the_creation_and_nothing_else,
+    of_two_controllers_one_has_an_operation_and_only_its_answer_counts,
     a_controller_killed_while_an_instance_is_made_goes_on_where_it_was,
     a_controller_killed_while_something_is_bound_goes_on_where_it_was,
     a_controller_killed_while_an_instance_changes_goes_on_where_it_was,

@@ -475,28 +475,19 @@ pub fn permissions(tx: &mut Tx<'_>, guid: &str) -> Result<(bool, bool)> {
     Ok((scope.check(tx, scope.writes(tx)).is_ok(), reads))
 }
 
-/// How a deletion goes on.
-pub enum Deletion {
-    /// It is done.
-    Done,
-    /// Its job.
-    Begun(Job),
-}
-
-/// Deletes an instance with its bindings and shares (W).
-pub fn delete(tx: &mut Tx<'_>, guid: &str) -> Result<Deletion> {
+/// Deletes an instance with its bindings and shares (W); returns the job, unless it is done.
+pub fn delete(tx: &mut Tx<'_>, guid: &str) -> Result<Option<Job>> {
     let (instance, scope) = writable(tx, guid)?;
     if busy(&instance) && instance.op_type != "create" {
         return Err(Error::invalid("There is an operation in progress for the service instance."));
     }
     if instance.kind != "managed" {
         delete_user_provided(tx, &instance, &scope)?;
-        return Ok(Deletion::Done);
+        return Ok(None);
     }
     let user = Originator::of(tx);
     let job = Some(("service_instance.delete", ("service_instances", guid)));
-    let job = begin_delete(tx, &instance, user, job)?;
-    job.map(Deletion::Begun).ok_or_else(|| Error::internal("deleting an instance", "it has no job"))
+    begin_delete(tx, &instance, user, job)
 }
 
 /// Deletes a user-provided instance with its bindings.

@@ -32,10 +32,9 @@ fn forgotten() -> Ended {
 
 /// Takes over what an answer says about the instance itself.
 fn take_over(instance: &mut Instance, body: &Object) {
-    match body.get("dashboard_url") {
-        Some(Value::String(url)) => instance.dashboard_url = Some(url.clone()),
-        // Absent or null: it stays.
-        _ => {}
+    // Absent or null: it stays.
+    if let Some(Value::String(url)) = body.get("dashboard_url") {
+        instance.dashboard_url = Some(url.clone());
     }
     if let Some(metadata @ Value::Object(_)) = body.get("metadata") {
         instance.broker_metadata = Some(metadata.to_string());
