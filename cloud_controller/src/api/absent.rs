@@ -32,7 +32,7 @@ const TASK_FILTERS: &[&str] = &["names", "states", "app_guids", "space_guids", "
 const GROUP_FILTERS: &[&str] =
     &["names", "running_space_guids", "staging_space_guids", "globally_enabled_running", "globally_enabled_staging"];
 
-static ALL: [Absent; 5] = [
+static ALL: [Absent; 4] = [
     Absent {
         path: "isolation_segments",
         name: "Isolation segment",
@@ -49,11 +49,6 @@ static ALL: [Absent; 5] = [
         list: spec(&["app_guids", "states", "status_values", "status_reasons"], &[], &[]),
     },
     Absent { path: "tasks", name: "Task", list: spec(TASK_FILTERS, &[], &[]) },
-    Absent {
-        path: "app_usage_events",
-        name: "App usage event",
-        list: ListSpec { filters: &["after_guid"], labels: false, unprocessable: true, ..ListSpec::STANDARD },
-    },
 ];
 
 /// Registers these resources.

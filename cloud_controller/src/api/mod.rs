@@ -25,6 +25,7 @@ pub mod users;
 mod absent;
 mod app_env;
 mod app_features;
+mod app_usage_events;
 mod audit_events;
 mod buildpacks;
 mod builds;

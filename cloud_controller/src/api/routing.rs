@@ -23,6 +23,7 @@ pub fn public(config: &mut ServiceConfig) {
         .configure(api::apps::routes)
         .configure(api::app_env::routes)
         .configure(api::app_features::routes)
+        .configure(api::app_usage_events::routes)
         .configure(api::processes::routes)
         .configure(api::stats::routes)
         .configure(api::packages::routes)

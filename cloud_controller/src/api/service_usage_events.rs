@@ -62,8 +62,8 @@ async fn index(api: Data<Api>, caller: Caller, request: HttpRequest) -> Answer {
     ok(page::of_rows(&api, request.path(), request.query_string(), &list, &found, |row| body(&api, row)))
 }
 
-/// What these lists know less than others.
-fn check(list: &List) -> Result<(), Error> {
+/// What lists of usage events know less than others.
+pub fn check(list: &List) -> Result<(), Error> {
     if list.values("after_guid").is_some_and(|guids| guids.len() > 1) {
         return Err(Error::invalid("After guid filter accepts only one guid"));
     }

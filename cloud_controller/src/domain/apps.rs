@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{
-        Error, Hint, Result, Rule, Scope, Tx,
+        Error, Hint, Result, Rule, Scope, Tx, app_usage,
         audit::{self, Event, HIDDEN},
         environment::{self, VarsChange},
         metadata::MetadataChange,
@@ -356,6 +356,7 @@ pub fn stop(tx: &mut Tx<'_>, guid: &str) -> Result<(App, Scope)> {
     if app.started() {
         app.state = "STOPPED".into();
         save(tx, &mut app)?;
+        app_usage::turned(tx, &app, &scope, false)?;
         running::halt(tx, &app)?;
     }
     event(tx, "audit.app.stop", &app, &scope, json!({}))?;
@@ -384,6 +385,7 @@ fn begin(tx: &mut Tx<'_>, policy: &Policy, app: &mut App, scope: &Scope) -> Resu
     quota::check_running(tx, policy, scope, &all, &[])?;
     app.state = "STARTED".into();
     save(tx, app)?;
+    app_usage::turned(tx, app, scope, true)?;
     running::launch(tx, policy, scope, app)
 }
 
@@ -428,6 +430,9 @@ pub fn delete(tx: &mut Tx<'_>, guid: &str) -> Result<Job> {
 /// As [`delete`], of an app that was checked (also when its space goes).
 pub fn delete_in(tx: &mut Tx<'_>, app: &App, scope: &Scope) -> Result<()> {
     event(tx, "audit.app.delete-request", app, scope, json!({}))?;
+    if app.started() {
+        app_usage::turned(tx, app, scope, false)?;
+    }
     running::halt(tx, app)?;
     for binding in service_bindings::of_app(tx.conn, &app.guid)? {
         bindings::abandon(tx, &binding)?;

@@ -5,6 +5,7 @@ mod error;
 mod scope;
 mod tx;
 
+pub mod app_usage;
 pub mod apps;
 pub mod archive;
 pub mod audit;

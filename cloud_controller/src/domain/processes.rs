@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{
-        Error, Result, Scope, Tx,
+        Error, Result, Scope, Tx, app_usage,
         apps::{self as app_domain, event, hide},
         metadata::MetadataChange,
         policy::Policy,
@@ -138,6 +138,7 @@ pub fn scale_in(tx: &mut Tx<'_>, policy: &Policy, found: &mut Found, change: Sca
     }
     process.updated_at = tx.micros();
     processes::update(tx.conn, process)?;
+    app_usage::scaled(tx, &found.app, &found.scope, process, &before)?;
     if process.instances != before.instances {
         running::rescale(tx, policy, &found.scope, &found.app, process)?;
     }

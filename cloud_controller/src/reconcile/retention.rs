@@ -7,7 +7,7 @@ use std::time::Duration;
 
 const INTERVAL: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
-/// Source: cloud_controller_ng, `cutoff_age_in_days` of audit events and of service usage events.
+/// Source: cloud_controller_ng, `cutoff_age_in_days` of audit events and of usage events.
 const EVENTS: u32 = 31;
 /// Source: cloud_controller_ng, `pollable_jobs.cutoff_age_in_days`.
 const JOBS: u32 = 90;
@@ -39,6 +39,7 @@ pub async fn sweep(api: &Api) -> Result<()> {
         .write(move |conn| {
             store::audit::forget(conn, events)?;
             store::service_usage::forget(conn, events)?;
+            store::app_usage::forget(conn, events)?;
             store::jobs::forget(conn, jobs)?;
             store::feed::forget_gone(conn, gone)
         })

@@ -8,6 +8,7 @@ mod tests;
 
 pub use pool::{Conn, Db, Store};
 
+pub mod app_usage;
 pub mod apps;
 pub mod audit;
 pub mod buildpacks;

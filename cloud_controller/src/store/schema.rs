@@ -569,6 +569,27 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    app_usage_events (guid) {
+        guid -> Text,
+        position -> BigInt,
+        created_at -> BigInt,
+        state -> Text,
+        previous_state -> Text,
+        app_guid -> Text,
+        app_name -> Text,
+        process_guid -> Text,
+        process_kind -> Text,
+        space_guid -> Text,
+        space_name -> Text,
+        org_guid -> Text,
+        memory_mb -> Integer,
+        previous_memory_mb -> Integer,
+        instances -> Integer,
+        previous_instances -> Integer,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     org_quotas,
     orgs,
@@ -599,6 +620,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     buildpacks,
     resources,
     versions,
+    app_usage_events,
     service_brokers,
     service_offerings,
     service_plans,

@@ -4,7 +4,7 @@ use crate::{
     config::Database,
     domain::{Access, Error, Result, Tx, services::catalog, taken},
     store::{
-        Conn, Store, feed, orgs,
+        Conn, Store, app_usage, feed, orgs,
         query::List,
         quotas, schema, service_bindings, service_brokers, service_instances, service_offerings, service_operations,
         service_plans::{self, Grant, Reach},
@@ -223,6 +223,7 @@ fn of_services(conn: &mut Conn) -> Result<()> {
         service_bindings => service_bindings::Binding,
         service_operations => service_operations::Operation,
         service_usage_events => service_usage::UsageEvent,
+        app_usage_events => app_usage::AppUsageEvent,
     }
     let visibilities = schema::service_plan_visibilities::table.select(schema::service_plan_visibilities::all_columns);
     let _: Vec<(String, String)> = visibilities.load(conn)?;

@@ -3,6 +3,7 @@
 use super::{
     World,
     marketplace::{Market, named, settle, under_way},
+    push,
     tenancy::{org, role, space},
 };
 use crate::domain::services::brokers::{self, Own};
@@ -562,6 +563,53 @@ async fn usage_events_tell_what_was_there_to_those_who_bill(world: World) {
     assert_eq!((all.len(), &all[0]["state"], &all[0]["service_instance"]["name"]), (1, &json!("CREATED"), &json!("second")));
 }
 
+async fn app_usage_events_tell_what_ran_and_how_much_of_it(world: World) {
+    let space = push::space(&world).await;
+    let app = push::running(&world, &space, "dora").await;
+    let path = format!("/v3/apps/{app}");
+    let scale = format!("{path}/processes/web/actions/scale");
+    let act = async |action: &str| world.post("dev", &format!("{path}/actions/{action}"), json!({})).await.expect(200);
+    world.post("dev", &scale, json!({ "instances": 3, "memory_in_mb": 64 })).await.expect(202);
+    world.post("dev", &scale, json!({ "disk_in_mb": 100 })).await.expect(202);
+    act("start").await;
+    act("restart").await;
+    act("stop").await;
+    act("stop").await;
+    world.post("dev", &scale, json!({ "instances": 1 })).await.expect(202);
+    act("start").await;
+    let list = "/v3/app_usage_events";
+    let all = world.get("boss-ga", list).await.expect(200)["resources"].as_array().unwrap().clone();
+    let web: Vec<&Value> = all.iter().filter(|event| event["process"]["type"] == "web").collect();
+    let told: Vec<_> = web.iter().map(|event| (&event["state"]["current"], &event["instance_count"]["current"])).collect();
+    assert_eq!(
+        told,
+        [
+            (&json!("STARTED"), &json!(1)),
+            (&json!("STARTED"), &json!(3)),
+            (&json!("STOPPED"), &json!(3)),
+            (&json!("STARTED"), &json!(1)),
+        ]
+    );
+    assert_eq!(web[1]["memory_in_mb_per_instance"], json!({ "current": 64, "previous": 1024 }));
+    assert_eq!((&web[1]["state"]["previous"], &web[1]["app"]["name"]), (&json!("STARTED"), &json!("dora")));
+    assert_eq!(web[1]["instance_count"]["previous"], 1);
+    let one = format!("{list}/{}", web[0]["guid"].as_str().unwrap());
+    assert_eq!(world.get("boss-ga", &one).await.expect(200)["state"]["previous"], "STOPPED");
+    assert_eq!(world.get("dev", &one).await.detail(404), "App usage event not found");
+    assert_eq!(world.get("dev", list).await.expect(200)["pagination"]["total_results"], 0);
+    let after = format!("{list}?after_guid={}", all[all.len() - 2]["guid"].as_str().unwrap());
+    assert_eq!(world.get("admin", &after).await.expect(200)["pagination"]["total_results"], 1);
+    let reseed = format!("{list}/actions/destructively_purge_all_and_reseed");
+    assert_eq!(world.post("dev", &reseed, json!({})).await.status, 403);
+    world.post("admin", &reseed, json!({})).await.expect(200);
+    let job = world.delete("dev", &path).await;
+    assert_eq!(world.job(job).await["state"], "COMPLETE");
+    let all = world.get("admin", list).await.expect(200)["resources"].as_array().unwrap().clone();
+    let web: Vec<&Value> =
+        all.iter().filter(|event| event["process"]["type"] == "web").map(|event| &event["state"]["current"]).collect();
+    assert_eq!(web, [&json!("STARTED"), &json!("STOPPED")]);
+}
+
 async fn a_broker_of_the_platform_is_asked_until_it_answers_and_its_plans_are_for_everybody(world: World) {
     let broker = Broker::start().await;
     broker.script(catalog_says(503, &[], b"{}").times(2));
@@ -670,6 +718,7 @@ super::scenarios! {
     a_broker_of_a_space_is_for_that_space_alone,
     five_hundred_plans_come_in_few_statements_and_are_shown_in_as_many_as_one,
     usage_events_tell_what_was_there_to_those_who_bill,
+    app_usage_events_tell_what_ran_and_how_much_of_it,
     dashboards_get_clients_in_uaa_as_long_as_their_broker_offers_them,
     a_broker_of_the_platform_is_asked_until_it_answers_and_its_plans_are_for_everybody,
 }
