@@ -1,7 +1,8 @@
 //! A broker with a real server, and clients of its tenants.
 
 use broker_sdk::{
-    Bind, BoundTo, Broker, Failure, Instance, Kind, Operation, Provision, RawCredential, RawSettings, Settings, StoredBackup, Update,
+    Bind, BoundTo, Broker, Failure, Instance, Kind, Operation, Provision, RawCredential, RawSettings, Settings, StoredBackup,
+    Update,
     osb::{Context, Credentials, Parameters, Plan, PrivateObject},
 };
 use engines::{
@@ -145,8 +146,7 @@ impl World {
             let broker = Arc::new(self.broker());
             let address = broker_sdk::start(broker, settings, broker_sdk::Outside::real(), &self.shutdown).await.unwrap();
             let mut options = broker_check::Options::new(&format!("http://{address}")).unwrap();
-            options.credentials =
-                Some(broker_check::Credentials { user: "platform".into(), password: Secret::new("password") });
+            options.credentials = Some(broker_check::Credentials { user: "platform".into(), password: Secret::new("password") });
             let rng = Box::new(foundation::rng());
             let report = broker_check::run(options, rng, std::future::pending(), |_| {}).await.unwrap();
             assert!(report.entries.len() > 50, "{}", broker_check::text(&report));
