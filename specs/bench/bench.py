@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 
 import rows
+import services
 from node import ROOT, Node, run
 
-ALL = ["router", "containers", "instance", "push", "boot", "memory"]
+ALL = ["router", "containers", "instance", "push", "boot", "memory", "services"]
 DOCUMENT = ROOT / "docs/benchmarks.md"
 BEGIN, END = "<!-- bin/bench --write begins here -->", "<!-- bin/bench --write ends here -->"
 
@@ -62,6 +63,9 @@ def measure(wanted, profile, quick):
         if "memory" in wanted:
             rows.say("Idle memory")
             found += rows.memory(node, 2 if quick else 30)
+        if "services" in wanted:
+            rows.say("Services")
+            found += services.services(node, quick)
     finally:
         node.end()
     return found

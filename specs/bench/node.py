@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +58,7 @@ class Node:
         self.warden_socket = self.folder / "run/warden/warden.sock"
         self.environment = {**os.environ, "CF_HOME": str(self.folder), "CF_COLOR": "false", "LANG": "C.UTF-8",
                             "CF_CA_FILE": str(self.state / "certificates/ca.pem")}
-        self.profile = profile
+        self.profile, self.http = profile, HTTP
         self.settings = self.folder / "settings.toml"
 
     def up(self):
@@ -134,6 +135,12 @@ stacks_dir = "{ROOT}/target/stacks"
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sock = context.wrap_socket(plain, server_hostname="api.cfbench.localhost")
         return connection
+
+    def own_broker(self, name):
+        """Where one of the platform's own brokers is, and as whom the platform comes to it."""
+        found = json.loads(self.cf("curl", f"/v3/service_brokers?names={name}"))["resources"][0]
+        secrets = tomllib.loads((self.state / "secrets.toml").read_text())
+        return {"url": found["url"], "user": "cupola", "password": secrets[f"broker-{name}"]}
 
     @staticmethod
     def get(app, connection=None):

@@ -2,6 +2,7 @@
 //!
 //! - [`Platform`]: boots `cupola` with its own state, ports, domains, network and user ids, so that it runs beside others.
 //! - [`Client`]: a `cf` (ours or the official one) with a home of its own.
+//! - [`Broker`]: a service broker that plays a script.
 //! - [`Reply`]: what came back through the router.
 //! - [`wait_for`]: waits for a condition, never for a duration.
 //!
@@ -9,11 +10,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a suite that cannot go on fails where it stands")]
 
+mod broker;
 mod client;
 mod http;
 mod platform;
 mod remains;
 
+pub use broker::Broker;
 pub use client::{Client, Outcome};
 pub use http::Reply;
 pub use platform::Platform;

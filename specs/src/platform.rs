@@ -170,6 +170,15 @@ impl Platform {
     pub fn get(&self, host: &str, path: &str) -> Reply {
         http::curl(&[&format!("http://{host}.{}:{}{path}", self.apps_domain(), self.http_port())])
     }
+    /// The same with more arguments of `curl`: a method, a body, a user.
+    pub fn request(&self, host: &str, path: &str, arguments: &[&str]) -> Reply {
+        let url = format!("http://{host}.{}:{}{path}", self.apps_domain(), self.http_port());
+        http::curl(&[arguments, &[&url]].concat())
+    }
+    /// Puts a body.
+    pub fn put(&self, host: &str, path: &str, body: &str) -> Reply {
+        self.request(host, path, &["-X", "PUT", "--data-binary", body])
+    }
     /// The same over HTTPS, checked against the platform's authority.
     pub fn get_tls(&self, host: &str, path: &str) -> Reply {
         let ca = self.ca();

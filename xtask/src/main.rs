@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use std::{collections::BTreeMap, fmt::Write, path::Path};
 
 const COMMANDS: &str = "specs/compatibility/commands.txt";
-const SUITE: &str = "specs/tests/official_client.rs";
+const SUITE: &str = "specs/tests/official_client";
 const DOCUMENT: &str = "docs/compatibility.md";
 
 fn main() -> anyhow::Result<()> {
@@ -21,7 +21,7 @@ fn main() -> anyhow::Result<()> {
 fn compatibility(check: bool) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     let read = |file: &str| std::fs::read_to_string(root.join(file)).with_context(|| format!("cannot read {file}"));
-    let document = document(&read(COMMANDS)?, &read(SUITE)?)?;
+    let document = document(&read(COMMANDS)?, &suite(&root.join(SUITE))?)?;
     if check {
         if read(DOCUMENT)? != document {
             bail!("{DOCUMENT} is not what the suite shows; write it with: cargo run -p xtask -- compatibility");
@@ -29,6 +29,15 @@ fn compatibility(check: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     std::fs::write(root.join(DOCUMENT), document).with_context(|| format!("cannot write {DOCUMENT}"))
+}
+
+/// All files of the suite, one after the other.
+fn suite(folder: &Path) -> anyhow::Result<String> {
+    let files = std::fs::read_dir(folder).with_context(|| format!("cannot read {SUITE}"))?;
+    let mut paths = files.map(|file| Ok(file?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    paths.sort();
+    let texts = paths.iter().map(std::fs::read_to_string).collect::<std::io::Result<Vec<_>>>()?;
+    Ok(texts.concat())
 }
 
 /// Which test shows which command. A test says so in a line `// commands: push, app` above its attribute.

@@ -93,7 +93,9 @@ class Handler(BaseHTTPRequestHandler):
                 STATE["catalog"] = body or catalog()
             return self.answer(200, {})
         if not path.startswith("/v2/"):
-            return self.answer(200, {"hello": NAME})
+            # As a route service it answers itself, with what the router told it.
+            forwarded = {key: self.headers.get(f"X-CF-{key}") for key in ("Forwarded-Url", "Proxy-Signature", "Proxy-Metadata")}
+            return self.answer(200, {"hello": NAME, "forwarded": forwarded})
         expected = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         if self.headers.get("Authorization") != expected:
             return self.answer(401, {"description": "who are you?"})

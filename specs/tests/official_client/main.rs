@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a suite that cannot go on fails where it stands")]
 
+mod services;
+
 use specs::{Client, Platform, app, unique, wait_for};
 use std::{fs, path::Path, time::Duration};
 
