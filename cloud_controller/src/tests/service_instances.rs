@@ -10,6 +10,7 @@ use crate::domain::{
     Tx,
     services::operations::{self, Taken},
 };
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
 use std::time::Duration;
 use testkit::broker::{self, Broker, Script};
@@ -776,6 +777,80 @@ async fn clear(world: &World, market: &Market) {
     assert!(market.broker.instances().is_empty() && market.broker.bindings().is_empty());
 }
 
+/// Guids in a list.
+async fn guids(world: &World, path: &str) -> Vec<String> {
+    let listed = world.get("admin", path).await.expect(200);
+    listed["resources"].as_array().unwrap().iter().map(|one| one["guid"].as_str().unwrap().to_owned()).collect()
+}
+
+const INSTANCES: &str = "/v3/service_instances?per_page=500";
+const KEYS: &str = "/v3/service_credential_bindings?per_page=500";
+
+/// One thing that somebody does, or that goes wrong.
+async fn something(world: &mut World, market: &Market, rng: &mut StdRng) {
+    match rng.random_range(0..12) {
+        0..3 => drop(market.ask(world, ["a", "b", "c"][rng.random_range(0..3)]).await),
+        3..5 => {
+            if let Some(guid) = guids(world, INSTANCES).await.choose(rng) {
+                market.ask_key(world, guid, ["x", "y"][rng.random_range(0..2)]).await;
+            }
+        }
+        5 => {
+            if let Some(guid) = guids(world, INSTANCES).await.choose(rng) {
+                world.delete("admin", &format!("/v3/service_instances/{guid}")).await;
+            }
+        }
+        6 => {
+            if let Some(guid) = guids(world, KEYS).await.choose(rng) {
+                world.delete("admin", &format!("/v3/service_credential_bindings/{guid}")).await;
+            }
+        }
+        7 => {
+            let method = ["PUT", "DELETE", "GET"][rng.random_range(0..3)];
+            let script = Script::next(method, "/v2/service_instances/");
+            let script = match rng.random_range(0..5) {
+                0 => script.answers(500, json!({})),
+                1 => script.answers(200, json!({ "state": "failed" })),
+                2 => script.answers(422, json!({ "error": "ConcurrencyError" })),
+                3 => script.says(201, &[], b"nonsense"),
+                _ => script.closes(),
+            };
+            market.broker.script(if rng.random_bool(0.5) { script.but_does_it() } else { script });
+        }
+        8 => market.broker.set_polls([None, Some(0), Some(3)][rng.random_range(0..3)]),
+        9 => world.kill().await,
+        _ => tick(world, Duration::from_secs(rng.random_range(0..90))).await,
+    }
+}
+
+async fn any_history_leaves_nothing_at_the_broker_that_nobody_knows_of(mut world: World) {
+    let market = Market::open(&world).await;
+    for seed in 0..4 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        for _ in 0..40 {
+            something(&mut world, &market, &mut rng).await;
+        }
+        // Faults off: only from here on is an end promised.
+        market.broker.clear_scripts();
+        market.broker.set_polls(None);
+        drain(&world).await;
+        let (instances, keys) = (guids(&world, INSTANCES).await, guids(&world, KEYS).await);
+        for known in market.broker.instances() {
+            assert!(instances.contains(&known), "seed={seed}: the broker has {known}, which nobody knows");
+        }
+        for known in market.broker.bindings() {
+            assert!(keys.contains(&known), "seed={seed}: the broker has {known}, which nobody knows");
+        }
+        tick(&world, Duration::from_secs(1)).await;
+        for guid in instances {
+            let job = settle(&world, world.delete("admin", &format!("/v3/service_instances/{guid}")).await).await;
+            assert_eq!(job["state"], "COMPLETE", "seed={seed}: {job}");
+        }
+        assert!(market.broker.instances().is_empty() && market.broker.bindings().is_empty(), "seed={seed}");
+        assert!(under_way(&world).await.is_empty(), "seed={seed}");
+    }
+}
+
 async fn instances_of_one_name_meet_in_one_space_only(world: World) {
     let market = Market::open(&world).await;
     market.instance(&world, "mydb").await;
@@ -865,5 +940,6 @@ super::scenarios! {
     a_controller_killed_while_something_is_unbound_goes_on_where_it_was,
     a_controller_killed_while_an_instance_is_deleted_goes_on_where_it_was,
     backups_are_made_restored_and_deleted_and_instances_copied,
+    any_history_leaves_nothing_at_the_broker_that_nobody_knows_of,
     instances_of_one_name_meet_in_one_space_only,
 }
