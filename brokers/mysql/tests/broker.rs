@@ -96,10 +96,10 @@ fn a_binding_that_is_resumed_keeps_the_password_that_was_saved() {
         assert_eq!(bound.endpoints.unwrap()[0].ports, [world.raw.engine.port.to_string()]);
         assert_eq!(query(&credentials, "SELECT @@collation_database").await.unwrap(), ["latin1_bin"]);
         let _held = client(&credentials, &[], "SELECT SLEEP(30)").spawn().unwrap();
-        eventually("one connection is all", || async {
-            query(&credentials, "SELECT 1").await.is_err_and(|said| said.contains("max_user_connections"))
-        })
-        .await;
+        let sessions = "SELECT count(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE '%SLEEP(30)%' AND USER LIKE 'u%'";
+        eventually("a session", || async { world.admin(sessions).await == ["1"] }).await;
+        let said = query(&credentials, "SELECT 1").await.unwrap_err();
+        assert!(said.contains("max_user_connections"), "{said}");
     });
 }
 
