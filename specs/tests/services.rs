@@ -1,5 +1,7 @@
 //! The platform's own databases and queues: real apps with real drivers use them, and nobody else can.
 
+#![expect(clippy::unwrap_used, reason = "a suite that cannot go on fails where it stands")]
+
 use serde_json::Value;
 use specs::{Client, Platform, app, unique, wait_for};
 use std::{path::Path, time::Duration};
