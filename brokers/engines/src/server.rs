@@ -72,7 +72,7 @@ impl Settings {
 pub enum Phase {
     /// Nobody needs it.
     Stopped,
-    /// It is being started for the first time, or again.
+    /// It is being started, stopped, or looked for after the broker's own start.
     Starting,
     /// It serves.
     Running {
