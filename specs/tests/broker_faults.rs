@@ -1,5 +1,7 @@
 //! Brokers that fail in every way: the user reads why, and `cf` gets out of it.
 
+#![expect(clippy::unwrap_used, reason = "a suite that cannot go on fails where it stands")]
+
 use serde_json::{Value, json};
 use specs::{Broker, Client, Platform, unique, wait_for};
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Uploads that are hostile, cut, or find no room: a clear error, and nothing is lost.
 
+#![expect(clippy::unwrap_used, reason = "a suite that cannot go on fails where it stands")]
+
 use serde_json::{Value, json};
 use specs::{Client, Platform, app, unique};
 use std::{
