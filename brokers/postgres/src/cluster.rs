@@ -33,6 +33,8 @@ pub(crate) struct Socket {
 pub(crate) struct Cluster {
     pub(crate) socket: Socket,
     pool: Pool,
+    /// Marks the sessions of this broker process, and of no other.
+    session: String,
     rng: Mutex<StdRng>,
     shutdown: Shutdown,
 }
@@ -79,18 +81,19 @@ fn failed(e: tokio_postgres::Error) -> Error {
 }
 
 impl Cluster {
-    pub(crate) fn new(socket: Socket, rng: StdRng, shutdown: Shutdown) -> Result<Self, Error> {
-        let config = Self::options(&socket, "postgres", ADMIN, &socket.password);
+    pub(crate) fn new(socket: Socket, mut rng: StdRng, shutdown: Shutdown) -> Result<Self, Error> {
+        let session = names::random('b', &mut rng);
+        let config = Self::options(&socket, &session, "postgres");
         let manager = Manager::from_config(config, NoTls, ManagerConfig::default());
         let builder = Pool::builder(manager).max_size(10).runtime(Runtime::Tokio1).wait_timeout(Some(Duration::from_secs(120)));
         let pool = builder.create_timeout(Some(Duration::from_secs(10))).build().map_err(Error::server)?;
-        Ok(Self { socket, pool, rng: Mutex::new(rng), shutdown })
+        Ok(Self { socket, pool, session, rng: Mutex::new(rng), shutdown })
     }
 
-    fn options(socket: &Socket, database: &str, user: &str, password: &Secret) -> tokio_postgres::Config {
+    fn options(socket: &Socket, session: &str, database: &str) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();
-        config.host_path(&socket.folder).port(socket.port).dbname(database).user(user).password(password.expose());
-        config.application_name("broker").options("-c statement_timeout=0 -c lock_timeout=30s").connect_timeout(SESSIONS_END);
+        config.host_path(&socket.folder).port(socket.port).dbname(database).user(ADMIN).password(socket.password.expose());
+        config.application_name(session).options("-c statement_timeout=0 -c lock_timeout=30s").connect_timeout(SESSIONS_END);
         config
     }
 
@@ -103,7 +106,7 @@ impl Cluster {
     /// A connection of the administrator to a tenant's database. Nothing that a tenant wrote may run in it by itself, so names
     /// are looked up in the system's schema alone.
     async fn inside(&self, database: &str) -> Result<Client, Error> {
-        let config = Self::options(&self.socket, database, ADMIN, &self.socket.password);
+        let config = Self::options(&self.socket, &self.session, database);
         let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
         self.shutdown.spawn(async move {
             let _ = connection.await;
@@ -113,7 +116,7 @@ impl Cluster {
     }
 
     pub(crate) async fn probe(&self) -> Result<(), Error> {
-        let config = Self::options(&self.socket, "postgres", ADMIN, &self.socket.password);
+        let config = Self::options(&self.socket, &self.session, "postgres");
         let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
         let answer = async {
             let answer = client.simple_query("SELECT 1").await;
@@ -127,6 +130,7 @@ impl Cluster {
     /// Makes what must be there in every server, and clears away what a killed broker left half made.
     pub(crate) async fn settle(&self) -> Result<(), Error> {
         let admin = self.admin().await?;
+        self.end_predecessors(&admin).await?;
         admin.batch_execute(sql::SETTLE).await.map_err(failed)?;
         // Those with an instance are made again, or removed, when their operation is repeated
         let left = "SELECT name FROM cupola.databases WHERE state IN ('making', 'dropping') AND instance IS NULL";
@@ -327,6 +331,24 @@ impl Cluster {
             inside.batch_execute(&format!("DROP OWNED BY {}", Name(role))).await.map_err(failed)?;
         }
         admin.batch_execute(&format!("DROP ROLE IF EXISTS {}", Name(role))).await.map_err(failed)
+    }
+
+    /// Ends what a killed broker's sessions are still at: a database that one of them goes on making would be unknown once its
+    /// row is cleared away.
+    async fn end_predecessors(&self, admin: &Object) -> Result<(), Error> {
+        let statement = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                         WHERE usename = $1 AND application_name <> $2 AND backend_type = 'client backend'";
+        let deadline = Instant::now() + SESSIONS_END;
+        loop {
+            let left: i64 = admin.query_one(statement, &[&ADMIN, &self.session]).await.map_err(failed)?.get(0);
+            if left == 0 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Error::server("the sessions of the broker before do not end"));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Ends sessions by the column of `pg_stat_activity`, and waits until they are gone.
