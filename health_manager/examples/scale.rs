@@ -91,6 +91,8 @@ fn process(n: u128) -> DesiredProcess {
         memory_mb: 128,
         disk_mb: 256,
         stack: "debian12".into(),
+        only_on: None,
+        new_volume_mb: 0,
     }
 }
 

@@ -7,6 +7,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use std::{path::Path, time::Duration};
 use tokio::io::AsyncWriteExt;
+use uuid::Uuid;
 
 /// Why a call brought nothing.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +114,31 @@ impl Client {
         file.flush().await.map_err(file_error)
     }
 
+    /// Has a workload run as `spec` says, or stopped. Answers at once; [`Client::workload`] tells what became of it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for what cannot be.
+    pub async fn put_workload(&self, guid: Uuid, spec: &WorkloadSpec) -> Result<WorkloadStatus, Error> {
+        self.json(self.short(Method::PUT, &format!("/internal/v1/workloads/{guid}")).json(spec)).await
+    }
+
+    /// What has become of a workload; `None` when nothing is left of it.
+    pub async fn workload(&self, guid: Uuid) -> Result<Option<WorkloadStatus>, Error> {
+        found(self.json(self.short(Method::GET, &format!("/internal/v1/workloads/{guid}"))).await)
+    }
+
+    /// Stops a workload and removes its volume with all data; false when nothing was left of it. Its end is told by
+    /// [`Client::workload`].
+    pub async fn delete_workload(&self, guid: Uuid) -> Result<bool, Error> {
+        let gone = self.send(self.short(Method::DELETE, &format!("/internal/v1/workloads/{guid}"))).await;
+        Ok(found(gone)?.is_some())
+    }
+
+    /// Tells which volumes a DEA has; answers with those that it may remove.
+    pub async fn volumes(&self, report: &VolumesReport) -> Result<VolumesAnswer, Error> {
+        self.json(self.short(Method::POST, "/internal/v1/volumes").json(report)).await
+    }
+
     /// True when the holder of `authorization` (the user's own header) may read the logs of `source`.
     pub async fn may_read_logs(&self, source: &str, authorization: &str) -> Result<bool, Error> {
         let path = format!("/internal/v1/log_access/{source}");
@@ -150,5 +176,13 @@ impl Client {
                 Err(Error::Refused { path, status: status.as_u16(), body })
             }
         }
+    }
+}
+
+fn found<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Error::NotFound(_)) => Ok(None),
+        Err(other) => Err(other),
     }
 }

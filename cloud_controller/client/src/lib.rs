@@ -1,7 +1,7 @@
 //! Wire types and client of the internal API of the cloud controller.
 //!
 //! Served on its own listener with mutual TLS; the caller's role is the common name of its certificate (`dea`,
-//! `health_manager`, `log_cache`). Paths:
+//! `health_manager`, `log_cache`, `postgres_broker`, `mysql_broker`). A broker sees only its own workloads. Paths:
 //!
 //! | method and path | caller | body, answer |
 //! |---|---|---|
@@ -14,6 +14,10 @@
 //! | `PUT /internal/v1/builds/<build>/cache` | dea | gzip tar, streamed; [`Uploaded`] |
 //! | `POST /internal/v1/builds/<build>/completed` | dea, health_manager | [`StagingResult`], 204; repeating is harmless |
 //! | `GET /internal/v1/blobs/<kind>/<key>` | dea | the bytes: `packages/<guid>`, `droplets/<guid>`, `buildpacks/<guid>`, `caches/<app>-<stack>` |
+//! | `PUT /internal/v1/workloads/<guid>` | brokers | [`WorkloadSpec`], [`WorkloadStatus`]; 422 when it cannot be, 409 when size or path of its volume would change |
+//! | `GET /internal/v1/workloads/<guid>` | brokers | [`WorkloadStatus`]; 404 when nothing is left of it |
+//! | `DELETE /internal/v1/workloads/<guid>` | brokers | 202; 404 when nothing is left of it |
+//! | `POST /internal/v1/volumes` | dea | [`VolumesReport`], [`VolumesAnswer`] |
 //! | `GET /internal/v1/log_access/<source id>` + the user's `Authorization` | log_cache | 200, or 404 when the user may not read it |
 
 pub mod api;

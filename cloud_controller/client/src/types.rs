@@ -1,6 +1,6 @@
 //! What crosses the internal API.
 
-use ::types::{AppId, BuildId, BuildpackId, DropletId, InstanceId, PackageId, ProcessId, Timestamp, VersionId};
+use ::types::{AppId, BuildId, BuildpackId, DeaId, DropletId, InstanceId, PackageId, ProcessId, Timestamp, VersionId};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -64,6 +64,17 @@ pub struct DesiredProcess {
     pub disk_mb: u32,
     /// The stack that it needs.
     pub stack: String,
+    /// The only DEA that may run it, because its volume is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_on: Option<DeaId>,
+    /// Size of a volume that is still to be made: room that is needed once, besides `disk_mb`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub new_volume_mb: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A package to stage.
@@ -100,9 +111,11 @@ pub struct LaunchSpec {
     pub process_type: String,
     /// The start.
     pub version: VersionId,
-    /// The droplet's blob and its sha256 in hex.
-    pub droplet: DropletId,
-    /// As `droplet`.
+    /// The droplet's blob; absent for a workload, whose stack has all that it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub droplet: Option<DropletId>,
+    /// Its sha256 in hex; empty without a droplet.
+    #[serde(default)]
     pub droplet_sha256: String,
     /// The stack.
     pub stack: String,
@@ -131,6 +144,102 @@ pub struct LaunchSpec {
     /// Where it may connect to besides what everybody may, now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<Egress>,
+    /// A disk that outlives its instances; a process with one has one instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Volume>,
+    /// A port of the services address that leads to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_port: Option<ServicePort>,
+}
+
+/// A disk of a workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Its name, unique on the platform.
+    pub id: String,
+    /// Its size in MiB; it never changes.
+    pub size_mb: u32,
+    /// The absolute path inside the container.
+    pub path: String,
+}
+
+/// A port of the services address that leads into a container, for those who have it in their [`Egress`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServicePort {
+    /// At the services address.
+    pub port: u16,
+    /// Inside the container.
+    pub container_port: u16,
+}
+
+/// A server that a broker has the platform run: placed, counted, watched and restarted like an instance of an app, from a stack
+/// that has its programs. Sent whole; sending it again is harmless, and a change restarts it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadSpec {
+    /// What operators see as the app's name: `[a-z0-9-]{1,63}`, unique for the broker.
+    pub name: String,
+    /// The stack with its programs.
+    pub stack: String,
+    /// The start command, run by `/bin/sh` as the user `vcap` in `/home/vcap`.
+    pub command: String,
+    /// Its environment; kept encrypted.
+    pub env: BTreeMap<String, String>,
+    /// Memory.
+    pub memory_mb: u32,
+    /// Disk besides the volume.
+    pub disk_mb: u32,
+    /// Its disk that stays; size and path never change.
+    pub volume: Volume,
+    /// Where it is reached. The health check is a connection to the container's port.
+    pub service_port: ServicePort,
+    /// False: stopped, and its volume kept.
+    pub running: bool,
+}
+
+/// What has become of a workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadStatus {
+    /// Where it is in its life.
+    pub state: WorkloadState,
+    /// Why it does not run, as far as it is known: `InsufficientResources: ...`, the crash's description.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The start that `state` is about; a new one after each change.
+    pub version: String,
+}
+
+/// Where a workload is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum WorkloadState {
+    /// It is wanted and does not accept connections yet.
+    Starting,
+    /// The newest version accepts connections, and the DEA that has its volume is noted for good.
+    Running,
+    /// It ended by itself and will be started again, or found no place.
+    Down,
+    /// It is not wanted, and no instance of it is left.
+    Stopped,
+    /// It is deleted; its instance or volume is still there.
+    Deleting,
+}
+
+/// The volumes that a DEA has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumesReport {
+    /// The DEA.
+    pub dea: DeaId,
+    /// Names of all volumes on its host, whoever has them now.
+    pub volumes: Vec<String>,
+}
+
+/// What a DEA may remove.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumesAnswer {
+    /// Volumes of deleted workloads among those reported. What the cloud controller never heard of is not here: whoever restores
+    /// an old database of it would lose data otherwise.
+    pub remove: Vec<String>,
 }
 
 /// Where the files of service bindings are in containers.

@@ -158,6 +158,8 @@ fn tell(tx: &mut Tx<'_>, process: &Process, version: &Version) -> Result<()> {
         memory_mb: version.memory_mb.unsigned_abs(),
         disk_mb: version.disk_mb.unsigned_abs(),
         stack: version.stack.clone(),
+        only_on: None,
+        new_volume_mb: 0,
     });
     feed::put(tx, &what).map(drop)
 }
@@ -213,7 +215,7 @@ pub fn launch_spec(tx: &mut Tx<'_>, version: &str) -> Result<LaunchSpec> {
         process: id(&process.guid)?,
         process_type: process.kind,
         version: id(&row.version)?,
-        droplet: id(&row.droplet_guid)?,
+        droplet: Some(id(&row.droplet_guid)?),
         droplet_sha256: fixed.droplet_sha256,
         stack: row.stack,
         command: fixed.command,
@@ -227,6 +229,8 @@ pub fn launch_spec(tx: &mut Tx<'_>, version: &str) -> Result<LaunchSpec> {
         routes,
         binding_files: fixed.binding_files,
         egress,
+        volume: None,
+        service_port: None,
     })
 }
 

@@ -314,7 +314,7 @@ async fn launch_knows_its_app(world: &World, process: &DesiredProcess, space: &s
     assert_eq!((&application["application_name"], &application["space_id"]), (&json!("dora"), &json!(space)));
     assert_eq!((&application["cf_api"], &application["uris"]), (&json!("https://api.cf.test"), &json!(["dora.app.test"])));
     assert_eq!(application["limits"], json!({ "fds": 16384, "mem": 256, "disk": 1024 }));
-    dea.download(&format!("droplets/{}", spec.droplet), &world.folder().join("d")).await.unwrap();
+    dea.download(&format!("droplets/{}", spec.droplet.unwrap()), &world.folder().join("d")).await.unwrap();
     let bytes = std::fs::read(world.folder().join("d")).unwrap();
     assert_eq!(hex(&Sha256::digest(&bytes)), spec.droplet_sha256);
     let other = types::VersionId::random(&mut rand::rngs::StdRng::seed_from_u64(9));

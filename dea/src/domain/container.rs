@@ -87,6 +87,7 @@ pub fn instance(common: &Common, slot: &Slot, launch: &LaunchSpec, layer: &str, 
             log_bytes_per_second: launch.log_rate_limit_bytes_per_second,
         },
         ports: launch.ports.clone(),
+        service_ports: vec![],
         egress: endpoints(&launch.egress),
         volumes: vec![],
         process: ProcessSpec {

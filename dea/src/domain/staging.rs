@@ -87,6 +87,7 @@ pub fn spec(common: &Common, staging: &StagingSpec, inputs: &Inputs) -> Containe
             log_bytes_per_second: staging.log_rate_limit_bytes_per_second,
         },
         ports: vec![],
+        service_ports: vec![],
         egress: container::endpoints(&staging.egress),
         volumes: vec![],
         process: process(MAIN, &env),

@@ -118,7 +118,8 @@ async fn unpack(world: &World, digest: &str, archive: &Path) -> Result<(), Strin
 }
 
 async fn droplet(world: &World, slot: &Slot, launch: &LaunchSpec, digest: &str) -> Result<Lease, BlobError> {
-    let blob = format!("droplets/{}", launch.droplet);
+    let Some(guid) = launch.droplet else { return Err(BlobError::NotFound) };
+    let blob = format!("droplets/{guid}");
     let note = |line: String| {
         let (app, index) = (slot.app.to_string(), slot.index.to_string());
         let tags = container::tags(slot, launch);

@@ -220,7 +220,7 @@ impl World {
         .await;
         self.serves(
             "GET",
-            &format!("/internal/v1/blobs/droplets/{}", launch.droplet),
+            &format!("/internal/v1/blobs/droplets/{}", launch.droplet.unwrap()),
             ResponseTemplate::new(200).set_body_bytes(DROPLET),
         )
         .await;
@@ -278,7 +278,7 @@ pub(crate) fn launch(port: u16) -> LaunchSpec {
         process: id(2),
         process_type: "web".into(),
         version: id(3),
-        droplet: id(5),
+        droplet: Some(id(5)),
         droplet_sha256: digest(DROPLET),
         stack: "debian12".into(),
         command: "./server".into(),
@@ -304,6 +304,8 @@ pub(crate) fn launch(port: u16) -> LaunchSpec {
         }],
         binding_files: BTreeMap::new(),
         egress: vec![],
+        volume: None,
+        service_port: None,
     }
 }
 

@@ -27,6 +27,8 @@ fn process(n: u128, version: u128, instances: u32) -> DesiredProcess {
         memory_mb: 100,
         disk_mb: 100,
         stack: "debian12".into(),
+        only_on: None,
+        new_volume_mb: 0,
     }
 }
 

@@ -73,6 +73,8 @@ fn process(n: u128, version: u128, instances: u32, memory_mb: u32) -> Desired {
         memory_mb,
         disk_mb: 10,
         stack: "debian12".into(),
+        only_on: None,
+        new_volume_mb: 0,
     })
 }
 

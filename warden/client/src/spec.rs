@@ -28,6 +28,10 @@ pub struct ContainerSpec {
     /// Ports inside the container that get a port on the host.
     #[serde(default)]
     pub ports: Vec<u16>,
+    /// Ports of the services address that lead into it: for the host's own processes, and for containers that have them in
+    /// their `egress`.
+    #[serde(default)]
+    pub service_ports: Vec<ServicePort>,
     /// What it may reach on this host besides what every container may; [`crate::Request::SetEgress`] changes it later.
     #[serde(default)]
     pub egress: Vec<Endpoint>,
@@ -39,6 +43,16 @@ pub struct ContainerSpec {
     /// Where its output lines go; absent: thrown away.
     #[serde(default)]
     pub log: Option<LogTarget>,
+}
+
+/// A port of the services address that leads into a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServicePort {
+    /// At the services address, in the range that Warden's configuration allows; one container's at a time.
+    pub port: u16,
+    /// Inside the container.
+    pub container_port: u16,
 }
 
 /// A host path shown inside the container. Sources must lie under a folder that Warden's configuration allows.

@@ -261,6 +261,7 @@ pub(crate) fn spec(handle: &str, argv: &[&str]) -> ContainerSpec {
             log_bytes_per_second: -1,
         },
         ports: vec![],
+        service_ports: vec![],
         egress: vec![],
         volumes: vec![],
         process: process("vcap", argv),

@@ -40,7 +40,7 @@ pub(crate) fn launch() -> LaunchSpec {
         process: id(2),
         process_type: "web".into(),
         version: id(3),
-        droplet: id(5),
+        droplet: Some(id(5)),
         droplet_sha256: "ab".repeat(32),
         stack: "debian12".into(),
         command: "./server".into(),
@@ -60,6 +60,8 @@ pub(crate) fn launch() -> LaunchSpec {
         routes: vec![route("shop.example")],
         binding_files: BTreeMap::new(),
         egress: vec![],
+        volume: None,
+        service_port: None,
     }
 }
 
