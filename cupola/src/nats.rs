@@ -53,7 +53,7 @@ fn permissions(part: &str) -> (Vec<String>, Vec<String>) {
                 own(&["router.start", "dea.*.start", "dea.*.stop", "dea.*.stage", "dea.locate", "dea.update", "staging.stop"]),
             )
         }
-        "gorouter" => (own(&["router.start"]), own(&["router.register", "router.unregister", "router.greet"])),
+        "gorouter" => (own(&["router.start"]), own(&["router.*"])),
         "loggregator_agent" => (own(&["loggregator.envelopes"]), vec![]),
         "log_cache" => {
             (own(&["router.register", "router.unregister", "router.greet"]), own(&["router.start", "loggregator.envelopes"]))

@@ -21,6 +21,8 @@ use std::{
 use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
+/// All that is said to routers.
+const SUBJECTS: &str = "router.*";
 /// Routes in one message.
 const MAX_URIS: usize = 1_000;
 /// Names of endpoints that are looked up at the same time; more are left for their next registration.
@@ -55,16 +57,14 @@ impl Registrar {
 
     /// Subscribes, and works until the end.
     pub(crate) async fn run(self, bus: Bus, shutdown: Shutdown) -> Result<(), bus::Error> {
-        let registers = bus.subscribe(Register::SUBJECT).await?;
-        let unregisters = bus.subscribe(UNREGISTER).await?;
-        let greets = bus.subscribe(GREET).await?;
+        // One subscription for all: what comes through two can be read in another order than it was sent.
+        let said = bus.subscribe(SUBJECTS).await?;
         let worker = shutdown.clone();
-        shutdown.spawn(async move { self.work(bus, [registers, unregisters, greets], worker).await });
+        shutdown.spawn(async move { self.work(bus, said, worker).await });
         Ok(())
     }
 
-    async fn work(self, bus: Bus, subscriptions: [Subscription; 3], shutdown: Shutdown) {
-        let [mut registers, mut unregisters, mut greets] = subscriptions;
+    async fn work(self, bus: Bus, mut said: Subscription, shutdown: Shutdown) {
         let mut connected = bus.connected();
         connected.mark_changed();
         let mut prune = tokio::time::interval(self.prune_interval);
@@ -85,16 +85,12 @@ impl Registrar {
                         again = Some(Box::pin(tokio::time::sleep(AGAIN)));
                     }
                 }
-                delivery = unregisters.next() => match delivery {
-                    Some(delivery) => self.receive(&delivery, false),
-                    None => return shutdown.request(),
-                },
-                delivery = registers.next() => match delivery {
-                    Some(delivery) => self.receive(&delivery, true),
-                    None => return shutdown.request(),
-                },
-                delivery = greets.next() => match delivery {
-                    Some(delivery) => self.greet(&bus, &delivery).await,
+                delivery = said.next() => match delivery {
+                    Some(delivery) if delivery.subject == Register::SUBJECT => self.receive(&delivery, true),
+                    Some(delivery) if delivery.subject == UNREGISTER => self.receive(&delivery, false),
+                    Some(delivery) if delivery.subject == GREET => self.greet(&bus, &delivery).await,
+                    // `router.start` of this router or another
+                    Some(_) => {}
                     None => return shutdown.request(),
                 },
                 () = async { match &mut again { Some(timer) => timer.await, None => std::future::pending().await } } => {
