@@ -8,12 +8,14 @@ use crate::{
         include::Included,
         ok, page,
         query::ListSpec,
+        warn,
     },
     domain::{
         Caller, Error, Result, Scope, Tx,
         apps::{self, AppChange, LifecycleChange, NewApp, masked},
         environment,
         metadata::MetadataChange,
+        services::volumes,
     },
     store::{
         self,
@@ -212,10 +214,28 @@ async fn remove(api: Data<Api>, caller: Caller, guid: Path<String>) -> Answer {
     accepted(&api, &job)
 }
 
-async fn acted(api: &Api, found: (Described<App>, Scope), told: &str) -> Answer {
-    let (app, scope) = found;
+/// An app that was started or stopped.
+struct Acted {
+    app: Described<App>,
+    scope: Scope,
+    /// What whoever started it must know.
+    warning: Option<String>,
+}
+
+fn begun(tx: &mut Tx<'_>, found: (App, Scope)) -> Result<Acted> {
+    let (app, scope) = described(tx, found)?;
+    Ok(Acted { warning: volumes::missing(tx, &app.row)?, app, scope })
+}
+
+async fn acted(api: &Api, found: Acted, told: &str) -> Answer {
+    let Acted { app, scope, warning } = found;
     api.log.tell(&app.row, &scope, api.now(), &told.replace("{}", &app.row.guid));
-    ok(body(api, &app))
+    let mut answer = ok(body(api, &app))?;
+    if let Some(warning) = &warning {
+        api.log.tell(&app.row, &scope, api.now(), warning);
+        warn(&mut answer, warning);
+    }
+    Ok(answer)
 }
 
 #[post("/v3/apps/{guid}/actions/start")]
@@ -223,7 +243,7 @@ async fn start(api: Data<Api>, caller: Caller, guid: Path<String>) -> Answer {
     let policy = api.policy.clone();
     let work = move |tx: &mut Tx<'_>| {
         let found = apps::start(tx, &policy, &guid)?;
-        described(tx, found)
+        begun(tx, found)
     };
     acted(&api, api.write(&caller, work).await?, "Updated app with guid {} ({\"state\"=>\"STARTED\"})").await
 }
@@ -232,7 +252,8 @@ async fn start(api: Data<Api>, caller: Caller, guid: Path<String>) -> Answer {
 async fn stop(api: Data<Api>, caller: Caller, guid: Path<String>) -> Answer {
     let work = move |tx: &mut Tx<'_>| {
         let found = apps::stop(tx, &guid)?;
-        described(tx, found)
+        let (app, scope) = described(tx, found)?;
+        Ok(Acted { app, scope, warning: None })
     };
     acted(&api, api.write(&caller, work).await?, "Updated app with guid {} ({\"state\"=>\"STOPPED\"})").await
 }
@@ -242,7 +263,7 @@ async fn restart(api: Data<Api>, caller: Caller, guid: Path<String>) -> Answer {
     let policy = api.policy.clone();
     let work = move |tx: &mut Tx<'_>| {
         let found = apps::restart(tx, &policy, &guid)?;
-        described(tx, found)
+        begun(tx, found)
     };
     acted(&api, api.write(&caller, work).await?, "Restarted app with guid {}").await
 }

@@ -301,6 +301,16 @@ pub fn accepted(api: &Api, job: &Job) -> Answer {
     Ok(HttpResponse::Accepted().insert_header((header::LOCATION, api.url(&format!("/v3/jobs/{}", job.guid)))).finish())
 }
 
+/// Adds something that clients show to the user besides what they asked for.
+///
+/// Source: cloud_controller_ng, `app/controllers/v3/application_controller.rb`, `add_warning_headers`.
+pub fn warn(answer: &mut HttpResponse, text: &str) {
+    let text: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    if let Ok(value) = header::HeaderValue::from_str(&text) {
+        answer.headers_mut().append(header::HeaderName::from_static("x-cf-warnings"), value);
+    }
+}
+
 /// A moment of a row, as the API writes it.
 pub fn time(micros: i64) -> String {
     Timestamp(micros.unsigned_abs()).rfc3339()

@@ -518,7 +518,7 @@ diesel::table! {
         credentials -> Nullable<Binary>,
         syslog_drain_url -> Nullable<Text>,
         route_service_url -> Nullable<Text>,
-        volume_mounts -> Nullable<Text>,
+        volume_mounts -> Nullable<Binary>,
         endpoints -> Nullable<Text>,
         op_type -> Text,
         op_state -> Text,

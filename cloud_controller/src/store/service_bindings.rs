@@ -39,8 +39,8 @@ pub struct Binding {
     pub credentials: Option<Vec<u8>>,
     pub syslog_drain_url: Option<String>,
     pub route_service_url: Option<String>,
-    /// A JSON array, as the broker sent it.
-    pub volume_mounts: Option<String>,
+    /// A sealed JSON array, as the broker sent it.
+    pub volume_mounts: Option<Vec<u8>>,
     /// A JSON array, as the broker sent it.
     pub endpoints: Option<String>,
     /// `create` or `delete`
@@ -56,6 +56,10 @@ impl Binding {
     /// Where the credentials of a binding belong.
     pub fn place(guid: &str) -> String {
         format!("service_bindings.credentials:{guid}")
+    }
+    /// Where the volume mounts of a binding belong.
+    pub fn place_of_mounts(guid: &str) -> String {
+        format!("service_bindings.volume_mounts:{guid}")
     }
 }
 

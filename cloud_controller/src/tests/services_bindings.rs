@@ -413,6 +413,11 @@ async fn what_a_broker_may_not_hand_over_is_refused_and_cleaned_up(world: World)
             json!({ "volume_mounts": [{ "driver": "d", "container_dir": "/x", "mode": "r", "device_type": "shared", "device": { "volume_id": "v" } }] }),
             "not registered as a volume mount service",
         ),
+        (
+            json!({ "volume_mounts": [{ "driver": "d", "container_dir": "", "mode": "r", "device_type": "shared", "device": { "volume_id": "v" } }] }),
+            "container_dir",
+        ),
+        (json!({ "credentials": {}, "syslog_drain_url": "x".repeat(10_001) }), "more than 10000 characters"),
     ];
     for (answer, expected) in cases {
         broker.script(Script::next("PUT", "service_bindings").but_does_it().answers(201, answer));
@@ -427,6 +432,48 @@ async fn what_a_broker_may_not_hand_over_is_refused_and_cleaned_up(world: World)
         }
         assert!(broker.bindings().is_empty(), "{expected}");
     }
+}
+
+async fn volumes_are_kept_and_shown_and_whoever_starts_an_app_is_told_that_they_are_not_mounted(world: World) {
+    let mut offer = catalog("nfs");
+    offer["services"][0]["requires"] = json!(["volume_mount"]);
+    let Shop { broker, instance, space } = shop_of(&world, offer).await;
+    let app = running(&world, &space, "dora").await;
+    let mount = |dir: &str| {
+        let device = json!({ "volume_id": "v", "mount_config": { "password": "s3cret" } });
+        json!({ "driver": "nfsv3driver", "container_dir": dir, "mode": "rw", "device_type": "shared", "device": device })
+    };
+    let mounts = json!([mount("/data"), mount("/more")]);
+    broker.set_polls(Some(1));
+    broker.script(Script::next("GET", "/service_bindings/").answers(200, json!({ "state": "succeeded" })));
+    broker.script(Script::next("GET", "/service_bindings/").answers(200, json!({ "volume_mounts": mounts })));
+    let job = ended(&world, world.post("dev", BINDINGS, to_app(&instance, &app)).await).await;
+    complete(&job);
+    let text = "This platform does not mount volumes yet: app 'dora' runs without /data of service instance 'mydb', /more of \
+                service instance 'mydb'.";
+    assert_eq!(job["warnings"], json!([{ "detail": text }]));
+    let binding = guid_of(&world, &format!("{BINDINGS}?app_guids={app}")).await;
+    let details = world.get("dev", &format!("{BINDINGS}/{binding}/details")).await.expect(200);
+    assert_eq!(details["volume_mounts"], mounts);
+    let shown = json!({ "container_dir": "/data", "mode": "rw", "device_type": "shared" });
+    assert_eq!(vcap(&world, &app).await["nfs"][0]["volume_mounts"][0], shown);
+    let kept = world.api.store.read(move |conn| crate::store::service_bindings::find(conn, &binding)).await.unwrap().unwrap();
+    assert!(!String::from_utf8_lossy(&kept.volume_mounts.unwrap()).contains("s3cret"), "nobody reads it in the table");
+    let warnings = async |action: &str| {
+        let answered = world.post("dev", &format!("/v3/apps/{app}/actions/{action}"), json!({})).await;
+        let header = answered.headers.get("x-cf-warnings").map(|value| value.to_str().unwrap().to_owned());
+        answered.expect(200);
+        // As the official client reads it.
+        header.map(|header| url::form_urlencoded::parse(format!("w={header}").as_bytes()).next().unwrap().1.into_owned())
+    };
+    assert_eq!(warnings("restart").await.as_deref(), Some(text));
+    assert_eq!(warnings("stop").await, None);
+    assert_eq!(warnings("start").await.as_deref(), Some(text));
+    // A key has nothing to be mounted into.
+    broker.set_polls(None);
+    broker.script(Script::next("PUT", "service_bindings").but_does_it().answers(201, json!({ "volume_mounts": mounts })));
+    let job = ended(&world, world.post("dev", BINDINGS, key(&instance, "k")).await).await;
+    assert_eq!((&job["state"], &job["warnings"]), (&json!("COMPLETE"), &json!([])), "{job}");
 }
 
 async fn parameters_are_checked_before_the_broker_is_asked(world: World) {
@@ -763,6 +810,7 @@ super::scenarios! {
     a_broker_that_takes_its_time_is_polled_and_the_result_fetched,
     what_the_broker_says_reaches_the_user_and_a_failed_binding_can_be_made_again,
     what_a_broker_may_not_hand_over_is_refused_and_cleaned_up,
+    volumes_are_kept_and_shown_and_whoever_starts_an_app_is_told_that_they_are_not_mounted,
     parameters_are_checked_before_the_broker_is_asked,
     keys_have_names_and_a_quota,
     a_route_goes_through_its_service,

@@ -97,6 +97,12 @@ fn check_mounts(mounts: &Value) -> Result<(), String> {
                 return Err(format!("{lead} a volume mount must have '{name}'."));
             }
         }
+        if !matches!(mount["mode"].as_str(), Some("r" | "rw")) {
+            return Err(format!("{lead} the 'mode' of a volume mount must be 'r' or 'rw'."));
+        }
+        if mount["device_type"] != "shared" {
+            return Err(format!("{lead} the 'device_type' of a volume mount must be 'shared'."));
+        }
         if mount["device"]["volume_id"].as_str().is_none_or(str::is_empty) {
             return Err(format!("{lead} a volume mount must have a 'device' with 'volume_id'."));
         }
@@ -144,6 +150,16 @@ mod tests {
             (json!({ "syslog_drain_url": 5 }), "app", "'syslog_drain_url' must be a string"),
             (json!({ "volume_mounts": {} }), "app", "'volume_mounts' must be an array"),
             (json!({ "volume_mounts": [{}] }), "app", "must have 'driver'"),
+            (
+                json!({ "volume_mounts": [{ "driver": "n", "container_dir": "/d", "mode": "x", "device_type": "shared", "device": {} }] }),
+                "app",
+                "must be 'r' or 'rw'",
+            ),
+            (
+                json!({ "volume_mounts": [{ "driver": "n", "container_dir": "/d", "mode": "r", "device_type": "own", "device": {} }] }),
+                "app",
+                "must be 'shared'",
+            ),
             (
                 json!({ "volume_mounts": [{ "driver": "n", "container_dir": "/d", "mode": "r", "device_type": "shared", "device": {} }] }),
                 "app",

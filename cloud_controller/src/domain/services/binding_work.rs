@@ -9,6 +9,7 @@ use crate::{
             binding_events::Told,
             bindings::{self, metadata_kind, offered, operate, scope_of, tell},
             operations::{self, Ended, Handler, Kind, Operation, Prepared},
+            volumes,
         },
     },
     store::{
@@ -77,14 +78,20 @@ impl Handler for Create {
         }
         binding.syslog_drain_url = handed.syslog_drain_url;
         binding.route_service_url = handed.route_service_url;
-        binding.volume_mounts = handed.volume_mounts.map(|mounts| mounts.to_string());
+        let mut warnings = vec![];
+        if let Some(mounts) = handed.volume_mounts.filter(|_| binding.kind == "app") {
+            binding.volume_mounts = Some(volumes::seal(tx, &binding.guid, &mounts)?);
+            let folders: Vec<_> =
+                mounts.as_array().into_iter().flatten().map(|mount| volumes::folder(mount, &instance.name)).collect();
+            warnings.push(volumes::text(&bindings::app_name(tx, &binding)?, &folders));
+        }
         binding.endpoints = handed.endpoints.map(|endpoints| endpoints.to_string());
         operate(tx, &mut binding, "create", "succeeded", "");
         store::save(tx.conn, &binding)?;
         Told::read(&op.data).record(tx, Some(op), "create")?;
         tell(tx, &binding)?;
         wake_all(tx, op, &binding)?;
-        Ok(Ok(Ended::well()))
+        Ok(Ok(Ended { error: None, warnings }))
     }
 
     fn retries(&self, _: &mut Tx<'_>, op: &mut Operation, failure: &Failure) -> Result<bool> {

@@ -16,7 +16,7 @@ use crate::{
             binding_work::{SYNCHRONOUS, incomplete},
             context, mitigation,
             operations::{self, Kind, New, Originator, Target, polling_time},
-            parameters,
+            parameters, volumes,
         },
         taken,
     },
@@ -130,13 +130,8 @@ pub fn create_for_app(
         return Err(Error::invalid("The service instance and the app are in different spaces"));
     }
     let offered = offered(tx, instance)?;
-    if let Some(offered) = &offered {
-        if !offered.bindable() {
-            return Err(Error::invalid("Service plan does not allow bindings"));
-        }
-        if offered.offering.required().iter().any(|needed| needed == "volume_mount") {
-            return Err(Error::invalid("Support for volume mount services is disabled"));
-        }
+    if offered.as_ref().is_some_and(|offered| !offered.bindable()) {
+        return Err(Error::invalid("Service plan does not allow bindings"));
     }
     check_instance(instance, "Service instance not found")?;
     let before = check_others(tx, instance, app, new)?;
@@ -421,16 +416,16 @@ pub fn begin(
 /// The broker works on the binding of an app.
 pub fn in_progress(tx: &mut Tx<'_>, binding: &Binding) -> Result<Error> {
     let (instance, _) = scope_of(tx, binding)?;
-    let app = match &binding.app_guid {
-        Some(app) => apps::find_with_scope(tx.conn, app)?.map(|(app, ..)| app.name),
-        None => None,
-    };
-    let text = format!(
-        "An operation for the service binding between app {} and service instance {} is in progress.",
-        app.unwrap_or_default(),
-        instance.name
-    );
+    let app = app_name(tx, binding)?;
+    let text =
+        format!("An operation for the service binding between app {app} and service instance {} is in progress.", instance.name);
     Ok(Error::rule(Rule::BindingBusy, text))
+}
+
+/// The name of the app that is bound; empty where there is none.
+pub fn app_name(tx: &mut Tx<'_>, binding: &Binding) -> Result<String> {
+    let Some(app) = &binding.app_guid else { return Ok(String::new()) };
+    Ok(apps::find_with_scope(tx.conn, app)?.map(|(app, ..)| app.name).unwrap_or_default())
 }
 
 /// Another operation of it runs.
@@ -565,7 +560,7 @@ pub fn details(tx: &mut Tx<'_>, guid: &str) -> Result<Value> {
         if let Some(url) = super::vcap::syslog_drain_url(&binding, &instance) {
             body["syslog_drain_url"] = url.into();
         }
-        let mounts = super::vcap::volume_mounts(&binding);
+        let mounts = volumes::of(tx, &binding)?;
         if !mounts.is_empty() {
             body["volume_mounts"] = mounts.into();
         }

@@ -35,3 +35,4 @@ pub mod teardown;
 pub mod usage;
 pub mod vcap;
 pub mod visibility;
+pub mod volumes;

@@ -3,7 +3,7 @@
 //! Source: cloud_controller_ng, `app/presenters/system_environment/*.rb`, `lib/cloud_controller/database_uri_generator.rb`.
 
 use crate::{
-    domain::{Error, Result, Tx},
+    domain::{Error, Result, Tx, services::volumes},
     store::{
         service_bindings::{self as store, Binding},
         service_instances::Instance,
@@ -117,7 +117,7 @@ fn bound(tx: &mut Tx<'_>, shown: store::Shown) -> Result<Bound> {
         tags,
         credentials: credentials(tx, &binding, &instance)?,
         syslog_drain_url: syslog_drain_url(&binding, &instance),
-        volume_mounts: volume_mounts(&binding),
+        volume_mounts: volumes::of(tx, &binding)?,
         instance: (instance.guid, instance.name),
         binding: (binding.guid, binding.name),
     })
@@ -140,11 +140,6 @@ pub fn syslog_drain_url(binding: &Binding, instance: &Instance) -> Option<String
         Some(_) => binding.syslog_drain_url.clone(),
         None => instance.syslog_drain_url.clone(),
     }
-}
-
-/// Volumes as the broker sent them.
-pub fn volume_mounts(binding: &Binding) -> Vec<Value> {
-    binding.volume_mounts.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
