@@ -14,7 +14,7 @@
 //! | `PUT /internal/v1/builds/<build>/cache` | dea | gzip tar, streamed; [`Uploaded`] |
 //! | `POST /internal/v1/builds/<build>/completed` | dea, health_manager | [`StagingResult`], 204; repeating is harmless |
 //! | `GET /internal/v1/blobs/<kind>/<key>` | dea | the bytes: `packages/<guid>`, `droplets/<guid>`, `buildpacks/<guid>`, `caches/<app>-<stack>` |
-//! | `PUT /internal/v1/workloads/<guid>` | brokers | [`WorkloadSpec`], [`WorkloadStatus`]; 422 when it cannot be, 409 when size or path of its volume would change |
+//! | `PUT /internal/v1/workloads/<guid>` | brokers | [`WorkloadSpec`], [`WorkloadStatus`]; 422 when it cannot be, 409 when its volume would change, or while it is being deleted |
 //! | `GET /internal/v1/workloads/<guid>` | brokers | [`WorkloadStatus`]; 404 when nothing is left of it |
 //! | `DELETE /internal/v1/workloads/<guid>` | brokers | 202; 404 when nothing is left of it |
 //! | `POST /internal/v1/volumes` | dea | [`VolumesReport`], [`VolumesAnswer`] |

@@ -219,13 +219,15 @@ pub enum WorkloadState {
     Running,
     /// It ended by itself and will be started again, or found no place.
     Down,
+    /// It is not wanted, and an instance of it is still there.
+    Stopping,
     /// It is not wanted, and no instance of it is left.
     Stopped,
     /// It is deleted; its instance or volume is still there.
     Deleting,
 }
 
-/// The volumes that a DEA has.
+/// The volumes that a DEA has. Sent when it starts, every half minute, and as soon as it has removed one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumesReport {
     /// The DEA.
