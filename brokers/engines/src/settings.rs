@@ -62,6 +62,45 @@ pub struct PlanSection {
     pub free: bool,
 }
 
+/// The part `[workloads]`: the platform that runs servers of an instance's own for a broker.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadsSection {
+    /// The cloud controller's internal API: `https://127.0.0.1:9023`.
+    pub controller: String,
+    /// The broker's own certificate for it; its common name is the broker's part name.
+    pub tls: TlsSection,
+    /// The stack with the servers' programs.
+    pub stack: String,
+    /// Ports of the services address for this broker alone: first and last.
+    pub ports: (u16, u16),
+}
+
+impl WorkloadsSection {
+    /// Checks it; adds what cannot work to `problems`.
+    pub fn check(&self, problems: &mut Vec<Problem>) {
+        let mut wrong = |key, why: String| problems.push(Problem { key, why });
+        if !self.controller.starts_with("https://") {
+            wrong("workloads.controller", format!("`{}` is not an https address", self.controller));
+        }
+        if self.stack.is_empty() {
+            wrong("workloads.stack", "there is none".into());
+        }
+        if self.ports.0 < 1_024 || self.ports.0 > self.ports.1 {
+            wrong("workloads.ports", format!("{:?} is not a range from low to high above 1023", self.ports));
+        }
+        for (key, path) in [
+            ("workloads.tls.ca", &self.tls.ca),
+            ("workloads.tls.certificate", &self.tls.certificate),
+            ("workloads.tls.key", &self.tls.key),
+        ] {
+            if !path.is_file() {
+                wrong(key, format!("there is no file {}", path.display()));
+            }
+        }
+    }
+}
+
 /// Checked settings of a server.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
