@@ -6,7 +6,12 @@ use foundation::{
 };
 use osb::client::{PlatformDomain, Policy};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 /// The file as written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -56,6 +61,9 @@ pub struct Raw {
     /// Where brokers may be.
     #[serde(default)]
     pub broker_policy: BrokerPolicy,
+    /// How brokers are asked.
+    #[serde(default)]
+    pub broker_client: BrokerClient,
     /// Variables that every staging gets, unless its app or the staging group says otherwise (proxies, registries).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub staging_environment: BTreeMap<String, String>,
@@ -120,6 +128,27 @@ pub struct BrokerPolicy {
     /// The same for `https`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router_https: Option<String>,
+}
+
+/// How brokers are asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BrokerClient {
+    /// A PEM file of authorities that brokers' certificates may be of, besides those that the system knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// `host:port` of brokers whose certificate nobody looks at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skip_tls_verify: Vec<String>,
+    /// How long a broker may work on something, unless its plan says less.
+    pub max_polling_minutes: u32,
+}
+
+impl Default for BrokerClient {
+    /// Source: cloud_controller_ng, `broker_client_max_async_poll_duration_minutes` (one week).
+    fn default() -> Self {
+        Self { ca: None, skip_tls_verify: vec![], max_polling_minutes: 7 * 24 * 60 }
+    }
 }
 
 /// A stack that is made at the first boot.
@@ -232,6 +261,12 @@ pub struct Config {
     pub brokers: Vec<OwnBroker>,
     /// Where brokers may be.
     pub broker_policy: Policy,
+    /// Authorities of brokers besides those that the system knows.
+    pub broker_ca: Option<PathBuf>,
+    /// Host (lower case) and port of brokers whose certificate nobody looks at.
+    pub broker_skip_tls_verify: BTreeSet<(String, u16)>,
+    /// How long a broker may work on something, unless its plan says less.
+    pub broker_max_polling: Duration,
 }
 
 impl Config {
@@ -279,6 +314,16 @@ impl Config {
             problem("limits.default_disk_mb", format!("{} is over max_disk_mb", raw.limits.default_disk_mb));
         }
         let broker_policy = broker_policy(&raw, &mut problem);
+        let mut broker_skip_tls_verify = BTreeSet::new();
+        for text in &raw.broker_client.skip_tls_verify {
+            match place(text) {
+                Some(place) => drop(broker_skip_tls_verify.insert(place)),
+                None => problem("broker_client.skip_tls_verify", format!("`{text}` is not host:port")),
+            }
+        }
+        if raw.broker_client.max_polling_minutes == 0 {
+            problem("broker_client.max_polling_minutes", "is not positive".into());
+        }
         let database = match raw.database {
             None => Database::Sqlite(raw.state.join("cloud_controller.db")),
             Some(url) => {
@@ -311,6 +356,9 @@ impl Config {
             staging_environment: raw.staging_environment,
             brokers: raw.brokers,
             broker_policy,
+            broker_ca: raw.broker_client.ca,
+            broker_skip_tls_verify,
+            broker_max_polling: Duration::from_secs(60 * u64::from(raw.broker_client.max_polling_minutes)),
         })
     }
 
@@ -342,10 +390,7 @@ fn broker_policy(raw: &Raw, problem: &mut impl FnMut(&'static str, String)) -> P
         }
     }
     for text in &raw.broker_policy.allowed {
-        let place = text.rsplit_once(':').and_then(|(host, port)| {
-            Some((host.trim_matches(['[', ']']).to_ascii_lowercase(), port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
-        });
-        match (text.parse(), place) {
+        match (text.parse(), place(text)) {
             (Ok(range), _) => policy.allowed_ranges.push(range),
             (Err(_), Some(place)) => drop(policy.allowed.insert(place)),
             (Err(_), None) => problem("broker_policy.allowed", format!("`{text}` is neither host:port nor a range of addresses")),
@@ -364,6 +409,12 @@ fn broker_policy(raw: &Raw, problem: &mut impl FnMut(&'static str, String)) -> P
         policy.platform.push(PlatformDomain { suffix: suffix.clone(), http, https });
     }
     policy
+}
+
+/// `host:port`
+fn place(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    Some((host.trim_matches(['[', ']']).to_ascii_lowercase(), port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
 }
 
 fn is_domain(name: &str) -> bool {
@@ -389,8 +440,11 @@ mod tests {
 
     #[test]
     fn all_wrong_settings_are_told_at_once() {
-        let raw = Raw { listen: "nowhere".into(), system_domain: "LOCAL".into(), stacks: vec![], ..example() };
+        let broker_client = BrokerClient { skip_tls_verify: vec!["example.com".into()], max_polling_minutes: 0, ca: None };
+        let raw = Raw { listen: "nowhere".into(), system_domain: "LOCAL".into(), stacks: vec![], broker_client, ..example() };
         let Err(ConfigError::Invalid(problems)) = Config::check(raw) else { panic!("must be refused") };
-        assert_eq!(problems.iter().map(|p| p.key).collect::<Vec<_>>(), ["listen", "system_domain", "stacks"]);
+        let keys: Vec<&str> = problems.iter().map(|problem| problem.key).collect();
+        let of_brokers = ["broker_client.skip_tls_verify", "broker_client.max_polling_minutes"];
+        assert_eq!(keys, [&["listen", "system_domain", "stacks"][..], &of_brokers].concat());
     }
 }

@@ -65,16 +65,7 @@ async fn real(config: &Config) -> Result<Outside, Box<dyn Error>> {
         audiences: vec!["cloud_controller".into()],
     };
     let secret = config.uaa.client_secret.clone();
-    let brokers = osb::client::Clients::new(
-        osb::client::Settings {
-            policy: config.broker_policy.clone(),
-            // Brokers that are apps of this platform.
-            authorities: vec![std::fs::read(&config.tls.ca)?],
-            info_location: Some(format!("api.{}/v2/info", config.system_domain)),
-            ..osb::client::Settings::default()
-        },
-        clock.clone(),
-    )?;
+    let brokers = osb::client::Clients::new(broker_settings(config)?, clock.clone())?;
     let uaa = uaa_client::Client::new(&config.uaa.base, &config.uaa.client_id, secret, clock.clone())?;
     Ok(Outside {
         bus: Bus::connect(&settings).await?,
@@ -84,6 +75,22 @@ async fn real(config: &Config) -> Result<Outside, Box<dyn Error>> {
         dashboards: Arc::new(uaa),
         clock,
         rng: foundation::rng(),
+    })
+}
+
+/// How brokers are asked.
+pub(crate) fn broker_settings(config: &Config) -> Result<osb::client::Settings, Box<dyn Error>> {
+    // That of this platform is for brokers that are its apps.
+    let mut authorities = vec![];
+    for path in [Some(&config.tls.ca), config.broker_ca.as_ref()].into_iter().flatten() {
+        authorities.push(std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?);
+    }
+    Ok(osb::client::Settings {
+        policy: config.broker_policy.clone(),
+        authorities,
+        skip_tls_verify: config.broker_skip_tls_verify.clone(),
+        info_location: Some(format!("api.{}/v2/info", config.system_domain)),
+        ..osb::client::Settings::default()
     })
 }
 

@@ -92,7 +92,7 @@ fn uaa(node: &Node) -> anyhow::Result<::uaa::config::Raw> {
 }
 
 fn cloud_controller(node: &Node) -> anyhow::Result<::cloud_controller::config::Raw> {
-    use ::cloud_controller::config::{BrokerPolicy, Raw, Stack, Uaa, Urls};
+    use ::cloud_controller::config::{BrokerClient, BrokerPolicy, Raw, Stack, Uaa, Urls};
     let encryption_key = node.state_of("cloud_controller").join("encryption.key");
     let key = node.secrets.get("encryption-key")?.expose();
     files::write(&encryption_key, key.as_bytes(), Owner::service(node.uid("cloud_controller"), 0o400))?;
@@ -103,6 +103,12 @@ fn cloud_controller(node: &Node) -> anyhow::Result<::cloud_controller::config::R
         refused: vec![settings.subnet.clone()],
         router_http: Some(SocketAddr::from((router, settings.http_port)).to_string()),
         router_https: Some(SocketAddr::from((router, settings.https_port)).to_string()),
+    };
+    let unless_said = BrokerClient::default();
+    let broker_client = BrokerClient {
+        ca: settings.brokers_ca.clone(),
+        skip_tls_verify: settings.brokers_skip_tls_verify.clone(),
+        max_polling_minutes: settings.brokers_max_polling_minutes.unwrap_or(unless_said.max_polling_minutes),
     };
     let stack = |name: &str, description: &str| Stack { name: name.to_owned(), description: description.to_owned() };
     Ok(Raw {
@@ -130,6 +136,7 @@ fn cloud_controller(node: &Node) -> anyhow::Result<::cloud_controller::config::R
         staging_environment: node.settings.staging_environment.clone(),
         brokers: brokers::registered(node)?,
         broker_policy,
+        broker_client,
     })
 }
 

@@ -63,6 +63,14 @@ pub(crate) struct Settings {
     pub(crate) staging_environment: std::collections::BTreeMap<String, String>,
     /// Where service brokers may be although it is on this machine or in the containers' network: `127.0.0.1:8091`, `10.1.0.0/16`.
     pub(crate) brokers_allowed: Vec<String>,
+    /// A PEM file of authorities that brokers' certificates may be of, besides those that the system knows; every user may read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) brokers_ca: Option<PathBuf>,
+    /// `host:port` of brokers whose certificate nobody looks at.
+    pub(crate) brokers_skip_tls_verify: Vec<String>,
+    /// How long a broker may work on something, unless its plan says less; absent: a week.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) brokers_max_polling_minutes: Option<u32>,
     /// How long an address or host port rests before it is given out again.
     pub(crate) quarantine_s: u32,
     /// The platform's own services.
@@ -135,6 +143,9 @@ impl Default for Settings {
             stacks_dir: None,
             staging_environment: Default::default(),
             brokers_allowed: vec![],
+            brokers_ca: None,
+            brokers_skip_tls_verify: vec![],
+            brokers_max_polling_minutes: None,
             quarantine_s: 240,
             services: Services::default(),
         }

@@ -155,7 +155,8 @@ impl Api {
         let (caller, now, seed, vault) = (caller.clone(), self.now(), self.seed(), self.vault.clone());
         let run = move |conn: &mut _| {
             let who = Arc::new(Access::load(conn, caller)?);
-            work(&mut Tx { conn, who, now, rng: StdRng::from_seed(seed), vault: &vault, hints: vec![] })
+            work(&mut Tx { conn, who, now, rng: StdRng::from_seed(seed), vault: &vault, max_polling, hints: vec![] })
+        let max_polling = self.config.broker_max_polling;
         };
         self.store.read(run).await
     }
@@ -169,7 +170,8 @@ impl Api {
         let (caller, now, seed, vault) = (caller.clone(), self.now(), self.seed(), self.vault.clone());
         let run = move |conn: &mut _| {
             let who = Arc::new(Access::load(conn, caller.clone())?);
-            let mut tx = Tx { conn, who, now, rng: StdRng::from_seed(seed), vault: &vault, hints: vec![] };
+            let mut tx = Tx { conn, who, now, rng: StdRng::from_seed(seed), vault: &vault, max_polling, hints: vec![] };
+        let max_polling = self.config.broker_max_polling;
             let value = work(&mut tx)?;
             Ok((value, tx.hints))
         };

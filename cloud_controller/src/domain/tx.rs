@@ -6,7 +6,7 @@ use crate::{
     vault::Vault,
 };
 use rand::rngs::StdRng;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use types::{AppId, Timestamp};
 
 /// A "look sooner" note, sent once the transaction is committed.
@@ -36,6 +36,8 @@ pub struct Tx<'a> {
     pub rng: StdRng,
     /// Seals and opens values.
     pub vault: &'a Vault,
+    /// How long brokers may work on something, unless the plan says less.
+    pub max_polling: Duration,
     /// What to tell after the commit.
     pub hints: Vec<Hint>,
 }

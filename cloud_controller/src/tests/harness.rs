@@ -5,7 +5,7 @@ use crate::{
     api::Api,
     config::{Config, Raw},
     dashboards::DashboardClients,
-    service::start_with_state,
+    service::{broker_settings, start_with_state},
 };
 use actix_web::web::Data;
 use async_trait::async_trait;
@@ -133,7 +133,7 @@ impl World {
         let dashboards = Arc::new(FakeDashboards::default());
         let bus = Bus::in_memory();
         let shutdown = Shutdown::new();
-        let outside = outside(&bus, &clock, &users, &dashboards, 7);
+        let outside = outside(&config, &bus, &clock, &users, &dashboards, 7);
         let (addresses, api) = start_with_state(config.clone(), outside, &shutdown).await.unwrap();
         let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { addresses, api, bus, clock, users, dashboards, http, shutdown, folder, config }
@@ -144,8 +144,14 @@ impl World {
         self.shutdown.request();
         self.shutdown = Shutdown::new();
         let seed = rand::Rng::next_u64(&mut *self.api.rng.lock());
-        let outside = outside(&self.bus, &self.clock, &self.users, &self.dashboards, seed);
+        let outside = outside(&self.config, &self.bus, &self.clock, &self.users, &self.dashboards, seed);
         (self.addresses, self.api) = start_with_state(self.config.clone(), outside, &self.shutdown).await.unwrap();
+    }
+
+    /// As [`World::kill`]; the new one has other settings.
+    pub async fn restart_with(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        self.kill().await;
     }
 
     /// The folder with certificates, key and database.
@@ -238,7 +244,14 @@ pub fn user_guid(user: &str) -> String {
     types::UserId::random(&mut rng).to_string()
 }
 
-fn outside(bus: &Bus, clock: &Arc<ManualClock>, users: &Arc<FakeUsers>, dashboards: &Arc<FakeDashboards>, seed: u64) -> Outside {
+fn outside(
+    config: &Config,
+    bus: &Bus,
+    clock: &Arc<ManualClock>,
+    users: &Arc<FakeUsers>,
+    dashboards: &Arc<FakeDashboards>,
+    seed: u64,
+) -> Outside {
     let issuer = TestIssuer::new();
     let (kid, n, e) = issuer.public_key();
     let expect = Expect { issuer: issuer.issuer().into(), audiences: vec!["cloud_controller".into()] };
@@ -248,15 +261,16 @@ fn outside(bus: &Bus, clock: &Arc<ManualClock>, users: &Arc<FakeUsers>, dashboar
         rng: rand::rngs::StdRng::seed_from_u64(seed),
         verifier: TokenVerifier::fixed(KeySet::default().with(kid, n, e).unwrap(), &expect, clock.clone()),
         identities: users.clone(),
-        brokers: Arc::new(brokers(clock.clone())),
+        brokers: Arc::new(brokers(config, clock.clone())),
         dashboards: dashboards.clone(),
     }
 }
 
 /// The client of brokers, with time limits for tests and brokers on loopback.
-fn brokers(clock: Arc<ManualClock>) -> osb::client::Clients {
+fn brokers(config: &Config, clock: Arc<ManualClock>) -> osb::client::Clients {
     let policy = osb::client::Policy { allowed_ranges: vec!["127.0.0.0/8".parse().unwrap()], ..osb::client::Policy::default() };
-    let settings = osb::client::Settings { timeout: Duration::from_secs(4), policy, ..osb::client::Settings::default() };
+    let of_service = broker_settings(config).unwrap();
+    let settings = osb::client::Settings { timeout: Duration::from_secs(4), policy, ..of_service };
     osb::client::Clients::new(settings, clock).unwrap()
 }
 
@@ -289,7 +303,7 @@ fn write_certificates(folder: &Path) {
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     std::fs::write(folder.join("ca.pem"), ca.self_signed(&ca_key).unwrap().pem()).unwrap();
     let issuer = Issuer::new(ca, ca_key);
-    for component in ["cloud_controller", "dea", "health_manager", "log_cache", "gorouter"] {
+    for component in ["cloud_controller", "dea", "health_manager", "log_cache", "gorouter", "postgres_broker", "mysql_broker"] {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, component);

@@ -187,6 +187,32 @@ async fn an_operation_that_never_ends_fails_in_its_time(world: World) {
     assert!(market.broker.instances().is_empty());
 }
 
+async fn the_operator_says_how_long_brokers_may_work_and_plans_may_say_less(mut world: World) {
+    let broker = Broker::start().await;
+    let mut catalog = broker::catalog("db");
+    catalog["services"][0]["plans"][0]["maximum_polling_duration"] = 600.into();
+    catalog["services"][0]["plans"][1]["maximum_polling_duration"] = 86_400.into();
+    broker.set_catalog(catalog);
+    let market = Market::with(&world, broker).await;
+    world.restart_with(|config| config.broker_max_polling = Duration::from_secs(3_600)).await;
+    market.broker.set_polls(Some(0));
+    market.broker.script(Script::next("GET", "last_operation").answers(200, json!({ "state": "in progress" })).always());
+    for (plan, most) in [("small", 600), ("large", 3_600)] {
+        let answered = world.post("admin", "/v3/service_instances", market.body(plan, plan)).await;
+        let location = answered.headers["Location"].to_str().unwrap().to_owned();
+        let mut waited = 0;
+        while world.get("admin", &location).await.expect(200)["state"] != "FAILED" {
+            tick(&world, Duration::from_secs(20)).await;
+            waited += 20;
+        }
+        // The last poll that could still be in time is at most a minute before the end.
+        assert!((most - 80..=most + 80).contains(&waited), "{plan}: {waited} s");
+    }
+    market.broker.clear_scripts();
+    drain(&world).await;
+    assert!(market.broker.instances().is_empty());
+}
+
 async fn retry_after_is_obeyed(world: World) {
     let market = Market::open(&world).await;
     market.broker.set_polls(Some(1));
@@ -918,6 +944,7 @@ super::scenarios! {
     an_orphan_is_deleted_when_its_broker_is_back,
     a_failed_operation_leaves_the_instance_for_somebody_to_look_at,
     an_operation_that_never_ends_fails_in_its_time,
+    the_operator_says_how_long_brokers_may_work_and_plans_may_say_less,
     retry_after_is_obeyed,
     parameters_that_break_the_plans_schema_never_reach_the_broker,
     quotas_and_flags_bound_instances,

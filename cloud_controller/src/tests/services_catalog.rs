@@ -148,6 +148,56 @@ async fn addresses_of_the_platform_itself_are_no_brokers(world: World) {
     assert_eq!(failure(&job).0, 270_022);
 }
 
+/// Puts TLS with a certificate of an authority of its own in front of a broker: its address, and the authority as PEM.
+async fn behind_tls(broker: &Broker) -> (String, String) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, rustls::pki_types::PrivatePkcs8KeyDer};
+    let (ca_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let mut ca = CertificateParams::new(vec![]).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = ca.self_signed(&ca_key).unwrap().pem();
+    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &Issuer::new(ca, ca_key));
+    let der = certificate.unwrap().der().clone();
+    let with_key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![der], with_key.into()).unwrap();
+    let (acceptor, plain) = (TlsAcceptor::from(std::sync::Arc::new(config)), broker.url.replace("http://", ""));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, plain) = (acceptor.clone(), plain.clone());
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let mut to = tokio::net::TcpStream::connect(plain).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut to).await;
+            });
+        }
+    });
+    (url, authority)
+}
+
+async fn a_certificate_that_nobody_vouches_for_is_believed_only_if_the_operator_says_so(mut world: World) {
+    let broker = Broker::start().await;
+    let (url, authority) = behind_tls(&broker).await;
+    let job = settle(&world, world.post("admin", "/v3/service_brokers", body("secure", &url)).await).await;
+    let (code, why) = failure(&job);
+    assert!(code == 270_022 && why.contains("certificate"), "{why}");
+    assert!(broker.seen().is_empty(), "nothing is sent to somebody unknown");
+    let path = format!("/v3/service_brokers/{}", found(&world, "secure").await["guid"].as_str().unwrap());
+    let again = async |world: &World| settle(world, world.patch("admin", &path, json!({ "url": url })).await).await;
+
+    let file = world.folder().join("brokers.pem");
+    std::fs::write(&file, authority).unwrap();
+    world.restart_with(|config| config.broker_ca = Some(file)).await;
+    assert_eq!(again(&world).await["state"], "COMPLETE");
+
+    world.restart_with(|config| config.broker_ca = None).await;
+    assert_eq!(again(&world).await["state"], "FAILED");
+    let place = ("127.0.0.1".to_owned(), url.rsplit_once(':').unwrap().1.parse().unwrap());
+    world.restart_with(|config| config.broker_skip_tls_verify.extend([place])).await;
+    assert_eq!(again(&world).await["state"], "COMPLETE");
+}
+
 async fn a_broker_that_fails_leaves_a_broker_that_can_be_mended(world: World) {
     let broker = Broker::start().await;
     let twice = json!({ "services": [offering("db"), offering("db")] });
@@ -707,6 +757,7 @@ super::scenarios! {
     a_new_broker_brings_its_catalog_for_administrators_alone,
     what_a_body_gets_wrong_is_told_at_once_and_no_broker_is_asked,
     addresses_of_the_platform_itself_are_no_brokers,
+    a_certificate_that_nobody_vouches_for_is_believed_only_if_the_operator_says_so,
     a_broker_that_fails_leaves_a_broker_that_can_be_mended,
     an_update_holds_only_once_the_catalog_was_fetched,
     a_broker_that_is_deleted_while_its_catalog_is_fetched_is_gone,

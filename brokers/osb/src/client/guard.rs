@@ -138,7 +138,8 @@ impl Policy {
     }
 }
 
-fn name(host: &Host<&str>) -> String {
+/// A host as settings name it.
+pub(super) fn name(host: &Host<&str>) -> String {
     match host {
         Host::Domain(name) => name.trim_end_matches('.').to_ascii_lowercase(),
         Host::Ipv4(ip) => ip.to_string(),

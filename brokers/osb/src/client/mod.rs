@@ -32,7 +32,7 @@ use interpret::Op;
 use reqwest::Method;
 use serde::Serialize;
 use serde_json::Value;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use types::Clock;
 use url::Url;
 
@@ -51,6 +51,8 @@ pub struct Settings {
     pub policy: Policy,
     /// Authorities besides the machine's, PEM: the platform's own.
     pub authorities: Vec<Vec<u8>>,
+    /// Host (lower case) and port of brokers whose certificate is believed without a check, whatever their [`Address`] says.
+    pub skip_tls_verify: BTreeSet<(String, u16)>,
     /// `X-Api-Info-Location`: where a dashboard finds the platform, without scheme.
     pub info_location: Option<String>,
 }
@@ -65,6 +67,7 @@ impl Default for Settings {
             max_answer_bytes: 1 << 20,
             policy: Policy::default(),
             authorities: vec![],
+            skip_tls_verify: BTreeSet::new(),
             info_location: None,
         }
     }

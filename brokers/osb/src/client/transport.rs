@@ -2,7 +2,7 @@
 
 use super::{
     Address, Call, Settings,
-    guard::{Policy, Refusal, Way},
+    guard::{self, Policy, Refusal, Way},
     interpret::Op,
     resolve, retry_after,
 };
@@ -120,7 +120,7 @@ impl Transport {
 
     async fn send(&self, url: &Url, address: &Address, request: &Request<'_>) -> Result<Response, Broken> {
         let way = self.policy.way(url).map_err(|refusal| Broken::Refused(refusal.to_string()))?;
-        let ways = self.ways(address.skip_tls_verify)?;
+        let ways = self.ways(address.skip_tls_verify || self.skips_tls_verify(url))?;
         let mut to = url.clone();
         let client = match way {
             Way::Exact => &ways.exact,
@@ -170,6 +170,11 @@ impl Transport {
             body.extend_from_slice(&chunk);
         }
         Ok(Answer { status, retry_after, body: Body::Whole(body) })
+    }
+
+    fn skips_tls_verify(&self, url: &Url) -> bool {
+        let place = || Some((guard::name(&url.host()?), url.port_or_known_default()?));
+        place().is_some_and(|place| self.settings.skip_tls_verify.contains(&place))
     }
 
     fn ways(&self, skip_tls_verify: bool) -> Result<&Ways, Broken> {

@@ -82,7 +82,7 @@ fn begin(tx: &mut Tx<'_>, guid: &str, kind: Kind, operation: &str, backup: &str)
         user,
         target: instances::target(&instance, &offered),
         data: json!({ "backup": backup }),
-        time: polling_time(offered.plan.maximum_polling_s),
+        time: polling_time(tx.max_polling, offered.plan.maximum_polling_s),
         job: Some((operation, ("service_instances", guid))),
     };
     operations::begin_job(tx, work, || instances::in_progress(&instance))

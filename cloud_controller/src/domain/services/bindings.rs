@@ -406,7 +406,7 @@ pub fn begin(
         user: Originator::of(tx),
         target: target(&binding, instance, offered),
         data,
-        time: polling_time(offered.plan.maximum_polling_s),
+        time: polling_time(tx.max_polling, offered.plan.maximum_polling_s),
         job: Some((&operation, (metadata_kind(&binding), &binding.guid))),
     };
     let job = operations::begin_job(tx, work, busy)?;
@@ -675,7 +675,7 @@ fn remove(
         user,
         target: target(binding, instance, &offered),
         data: json!({ "told": told.to_json() }),
-        time: polling_time(offered.plan.maximum_polling_s),
+        time: polling_time(tx.max_polling, offered.plan.maximum_polling_s),
         job: job.then_some((&operation, (metadata_kind(binding), &binding.guid))),
     };
     operations::begin(tx, work, busy)

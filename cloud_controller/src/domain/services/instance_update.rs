@@ -235,7 +235,7 @@ fn begin(tx: &mut Tx<'_>, mut instance: Instance, scope: &Scope, change: &Change
         user,
         target: instances::target(&instance, now),
         data: json!({ "body": body, "change": becomes, "request": change.request }),
-        time: polling_time(then.plan.maximum_polling_s),
+        time: polling_time(tx.max_polling, then.plan.maximum_polling_s),
         job: Some(("service_instance.update", ("service_instances", &instance.guid))),
     };
     operations::begin_job(tx, work, || instances::in_progress(&instance))

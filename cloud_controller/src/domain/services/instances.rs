@@ -307,7 +307,7 @@ pub fn create_managed(tx: &mut Tx<'_>, new: &NewManaged) -> Result<Job> {
         user,
         target: target(&instance, &offered),
         data: json!({ "body": body, "request": new.request }),
-        time: polling_time(offered.plan.maximum_polling_s),
+        time: polling_time(tx.max_polling, offered.plan.maximum_polling_s),
         job: Some(("service_instance.create", ("service_instances", &instance.guid))),
     };
     operations::begin_job(tx, work, || in_progress(&instance))
@@ -521,7 +521,7 @@ pub fn begin_delete(
         user,
         target: target(instance, &offered),
         data: Value::Null,
-        time: polling_time(offered.plan.maximum_polling_s),
+        time: polling_time(tx.max_polling, offered.plan.maximum_polling_s),
         job,
     };
     let busy = || Error::invalid("There is an operation in progress for the service instance.");

@@ -39,9 +39,7 @@ const MOST_INTERVAL: Duration = Duration::from_secs(60);
 ///
 /// Source: cloud_controller_ng, `ReoccurringJob`.
 const MOST_RETRY_AFTER: Duration = Duration::from_secs(86_400);
-/// How long brokers may work on something, unless the plan says less.
-///
-/// Source: cloud_controller_ng, `broker_client_max_async_poll_duration_minutes` (one week).
+/// How long work may take that is not done by a broker alone, and tries to remove an orphan.
 pub const MAX_POLLING: Duration = Duration::from_secs(7 * 86_400);
 /// How often the deletion of an orphan is tried; the gaps are 2, 4, ... 1,024 minutes.
 ///
@@ -368,11 +366,11 @@ pub trait Handler: Sync {
     }
 }
 
-/// How long a broker may work on something of a plan.
-pub fn polling_time(plan_maximum_s: Option<i64>) -> Duration {
+/// How long a broker may work on something of a plan: at most as long as the operator says.
+pub fn polling_time(most: Duration, plan_maximum_s: Option<i64>) -> Duration {
     match plan_maximum_s.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0) {
-        Some(seconds) => Duration::from_secs(seconds).min(MAX_POLLING),
-        None => MAX_POLLING,
+        Some(seconds) => Duration::from_secs(seconds).min(most),
+        None => most,
     }
 }
 

@@ -110,8 +110,8 @@ fn a_fetch_that_fails_fails_what_needs_it_only() {
 
 #[test]
 fn a_plan_only_ever_shortens_the_time() {
-    assert_eq!(polling_time(None), MAX_POLLING);
-    assert_eq!(polling_time(Some(60)), Duration::from_secs(60));
-    assert_eq!(polling_time(Some(0)), MAX_POLLING);
-    assert_eq!(polling_time(Some(i64::MAX)), MAX_POLLING);
+    assert_eq!(polling_time(MAX_POLLING, None), MAX_POLLING);
+    assert_eq!(polling_time(MAX_POLLING, Some(60)), Duration::from_secs(60));
+    assert_eq!(polling_time(MAX_POLLING, Some(0)), MAX_POLLING);
+    assert_eq!(polling_time(MAX_POLLING, Some(i64::MAX)), MAX_POLLING);
 }
