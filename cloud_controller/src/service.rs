@@ -132,6 +132,7 @@ pub(crate) async fn start_with_state(
         identities: outside.identities,
         vault,
         rng: Mutex::new(rng),
+        strangers: Default::default(),
         known_users: Mutex::new(HashSet::new()),
         config: config.clone(),
     });
@@ -148,6 +149,7 @@ pub(crate) async fn start_with_state(
     reconcile::blobs::expire_builds(&api, shutdown);
     reconcile::operations::start(&api, shutdown).await?;
     reconcile::own_brokers::start(&api, shutdown);
+    reconcile::workloads::start(&api, shutdown);
     let addresses = listen(&config, &api, shutdown)?;
     let hosts = vec![format!("api.{}", config.system_domain)];
     let (route, bus, end) =

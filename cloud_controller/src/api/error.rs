@@ -73,7 +73,7 @@ fn rule_status(rule: Rule) -> u16 {
         | Rule::BrokerBadResponse
         | Rule::UnshareFailed => 502,
         Rule::BrokerTimeout => 504,
-        Rule::InstanceBusy | Rule::BindingBusy => 409,
+        Rule::InstanceBusy | Rule::BindingBusy | Rule::WorkloadConflict => 409,
         Rule::InstanceNotFound | Rule::NotMade => 404,
         Rule::JobTimeout => 524,
         Rule::AppPackageInvalid

@@ -3,6 +3,7 @@
 use crate::{
     api::{Answer, Api, download, internal::Peer},
     domain::{Error, Result, Tx, builds, crashes, running},
+    reconcile::workloads,
     store::{builds::Build, droplets, garbage},
 };
 use actix_web::{
@@ -34,7 +35,9 @@ pub fn routes(config: &mut ServiceConfig) {
 #[get("/internal/v1/versions/{version}/launch")]
 async fn launch(api: Data<Api>, peer: Peer, version: Path<String>) -> Answer {
     peer.only(&["dea"])?;
-    let spec = api.read(&crate::domain::Caller::system(), move |tx| running::launch_spec(tx, &version)).await?;
+    let asked = version.clone();
+    let spec = api.read(&crate::domain::Caller::system(), move |tx| running::launch_spec(tx, &asked)).await?;
+    let spec = if spec.volume.is_some() { workloads::hand_out(&api, &version).await? } else { spec };
     Ok(HttpResponse::Ok().json(spec))
 }
 

@@ -33,6 +33,7 @@ mod droplets;
 mod env_groups;
 mod feature_flags;
 mod internal_apps;
+mod internal_workloads;
 mod jobs;
 mod manifests;
 mod middleware;
@@ -61,7 +62,7 @@ use crate::{
     config::Config,
     domain::{Access, Caller, Error, Hint, Result, Rule, Tx, policy::Policy},
     outside::Identities,
-    reconcile::operations::Engine,
+    reconcile::{operations::Engine, workloads::Strangers},
     store::{self, Store, jobs::Job},
     vault::Vault,
 };
@@ -118,6 +119,8 @@ pub struct Api {
     pub vault: Vault,
     /// Where ids come from.
     pub rng: Mutex<StdRng>,
+    /// Volumes that nobody knows.
+    pub strangers: Strangers,
     /// Users that have a row: name and origin as written there.
     pub known_users: Mutex<HashSet<(String, String, Option<String>)>>,
 }
@@ -153,10 +156,10 @@ impl Api {
         F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         let (caller, now, seed, vault) = (caller.clone(), self.now(), self.seed(), self.vault.clone());
+        let max_polling = self.config.broker_max_polling;
         let run = move |conn: &mut _| {
             let who = Arc::new(Access::load(conn, caller)?);
             work(&mut Tx { conn, who, now, rng: StdRng::from_seed(seed), vault: &vault, max_polling, hints: vec![] })
-        let max_polling = self.config.broker_max_polling;
         };
         self.store.read(run).await
     }
@@ -168,10 +171,10 @@ impl Api {
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         let (caller, now, seed, vault) = (caller.clone(), self.now(), self.seed(), self.vault.clone());
+        let max_polling = self.config.broker_max_polling;
         let run = move |conn: &mut _| {
             let who = Arc::new(Access::load(conn, caller.clone())?);
             let mut tx = Tx { conn, who, now, rng: StdRng::from_seed(seed), vault: &vault, max_polling, hints: vec![] };
-        let max_polling = self.config.broker_max_polling;
             let value = work(&mut tx)?;
             Ok((value, tx.hints))
         };

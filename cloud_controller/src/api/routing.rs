@@ -46,7 +46,11 @@ pub fn public(config: &mut ServiceConfig) {
 
 /// All of the internal API.
 pub fn internal(config: &mut ServiceConfig) {
-    config.configure(api::internal::routes).configure(api::internal_apps::routes).default_service(to(unknown));
+    config
+        .configure(api::internal::routes)
+        .configure(api::internal_apps::routes)
+        .configure(api::internal_workloads::routes)
+        .default_service(to(unknown));
 }
 
 async fn unknown() -> api::Answer {

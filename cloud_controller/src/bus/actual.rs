@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 use tracing::{debug, info, warn};
-use types::{DeaId, InstanceId, VersionId};
+use types::{AppId, DeaId, InstanceId, VersionId};
 
 /// A snapshot that grows with every change. Clones share it.
 #[derive(Clone, Default)]
@@ -47,6 +47,11 @@ impl Actual {
             usage: record.owner.as_ref().and_then(|owner| state.usage.get(&owner.instance).copied()),
         };
         state.slots.range((version, 0)..=(version, u32::MAX)).map(|((_, index), record)| (*index, view(record))).collect()
+    }
+
+    /// The records of all slots of an app, of whatever version; it looks at all that there are.
+    pub fn of_app(&self, app: AppId) -> Vec<InstanceRecord> {
+        self.0.read().slots.values().filter(|record| record.app == app).cloned().collect()
     }
 
     /// False until the bucket was read once, and while it is read anew: then nothing certain is known.

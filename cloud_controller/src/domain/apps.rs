@@ -10,7 +10,7 @@ use crate::{
         process::{Check, WEB},
         quota, running,
         services::{bindings, owners},
-        taken, unmap,
+        taken, unmap, workloads,
     },
     store::{
         apps::{self, App},
@@ -341,6 +341,7 @@ pub fn update_env(tx: &mut Tx<'_>, app: &mut App, scope: &Scope, change: VarsCha
 /// [`Error::Invalid`] without a droplet or over a quota.
 pub fn start(tx: &mut Tx<'_>, policy: &Policy, guid: &str) -> Result<(App, Scope)> {
     let (mut app, scope) = readable(tx, guid)?;
+    workloads::check_foreign(tx, &scope)?;
     running::current_droplet(tx, &app)?;
     scope.check(tx, scope.manages(tx))?;
     if !app.started() {
@@ -369,6 +370,7 @@ pub fn stop(tx: &mut Tx<'_>, guid: &str) -> Result<(App, Scope)> {
 /// As [`start`].
 pub fn restart(tx: &mut Tx<'_>, policy: &Policy, guid: &str) -> Result<(App, Scope)> {
     let (mut app, scope) = readable(tx, guid)?;
+    workloads::check_foreign(tx, &scope)?;
     running::current_droplet(tx, &app)?;
     scope.check(tx, scope.manages(tx))?;
     if app.started() {

@@ -191,6 +191,8 @@ rules! {
     AlreadyBoundToRoute = 130008 "CF-ServiceInstanceAlreadyBoundToSameRoute",
     /// The broker does not show parameters of bindings.
     FetchBindingParametersNotSupported = 90007 "CF-ServiceFetchBindingParametersNotSupported",
+    /// A workload cannot become what is asked for.
+    WorkloadConflict = 10008 "CF-UnprocessableEntity",
     /// Another operation of the binding runs.
     BindingBusy = 90008 "CF-AsyncServiceBindingOperationInProgress",
 }

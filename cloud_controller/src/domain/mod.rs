@@ -38,6 +38,7 @@ pub mod sizes;
 pub mod spaces;
 pub mod stacks;
 pub mod unmap;
+pub mod workloads;
 
 pub use access::{Access, Caller, OrgRole, SpaceRole};
 pub use error::{Error, Result, Rule, taken};

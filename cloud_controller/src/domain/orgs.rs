@@ -3,7 +3,7 @@
 use crate::{
     domain::{
         Access, Error, OrgRole, Result, Rule, Tx, audit, check_org, domains, flags, metadata::MetadataChange, roles,
-        services::teardown, spaces, taken,
+        services::teardown, spaces, taken, workloads,
     },
     store::{
         self,
@@ -122,6 +122,7 @@ pub fn update(tx: &mut Tx<'_>, guid: &str, change: &OrgChange) -> Result<Describ
 pub fn delete(tx: &mut Tx<'_>, guid: &str) -> Result<Job> {
     let org = readable(tx, guid)?;
     tx.who.require_admin()?;
+    workloads::check_foreign_org(tx, &org)?;
     teardown::delete_org(tx, &org)
 }
 

@@ -17,12 +17,16 @@ use crate::{
         env_group, feed, mapped,
         processes::{self, Process},
         versions::{self, Version},
+        workloads,
     },
 };
-use cloud_controller_client::{Desired, DesiredProcess, Egress, HealthCheck, LaunchSpec, Route};
+use cloud_controller_client::{Desired, DesiredProcess, Egress, HealthCheck, LaunchSpec, Route, ServicePort, Volume, WorkloadSpec};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, str::FromStr};
 use types::VersionId;
+
+/// What versions of workloads have in the place of a droplet's guid.
+const WITHOUT_DROPLET: &str = "";
 
 /// What a start fixed, apart from the columns of its row.
 #[derive(Serialize, Deserialize)]
@@ -39,6 +43,10 @@ struct Fixed {
     ports: Vec<u16>,
     #[serde(default)]
     binding_files: BTreeMap<String, String>,
+    #[serde(default)]
+    volume: Option<Volume>,
+    #[serde(default)]
+    service_port: Option<ServicePort>,
 }
 
 /// What an app is told of the services that are bound to it.
@@ -129,17 +137,67 @@ fn launch_process(
         },
         droplet_sha256: droplet.sha256.clone().unwrap_or_default(),
         ports: ports(tx, process)?,
+        volume: None,
+        service_port: None,
     };
-    let plain = serde_json::to_vec(&fixed).map_err(|e| Error::internal("writing a version", e))?;
+    let stack = droplet.stack.clone().or_else(|| app.stack.clone()).unwrap_or_else(|| policy.default_stack.clone());
+    put_version(tx, process, version, &droplet.guid, stack, &fixed)
+}
+
+/// Gives the process of a workload a new version and tells the feed.
+pub fn launch_workload(
+    tx: &mut Tx<'_>,
+    policy: &Policy,
+    scope: &Scope,
+    app: &App,
+    process: &mut Process,
+    spec: &WorkloadSpec,
+) -> Result<()> {
+    let version = VersionId::random(&mut tx.rng).to_string();
+    let fixed = Fixed {
+        app_name: app.name.clone(),
+        space: (scope.space.guid.clone(), scope.space.name.clone()),
+        organization: (scope.org.guid.clone(), scope.org.name.clone()),
+        command: spec.command.clone(),
+        env: spec.env.clone(),
+        binding_files: BTreeMap::new(),
+        fds: policy.limits.fds,
+        log_rate: process.log_rate_limit,
+        health_check: HealthCheck {
+            kind: "port".into(),
+            // A server that was killed reads all of its log first.
+            timeout_s: policy.limits.max_health_timeout_s,
+            invocation_timeout_s: DEFAULT_INVOCATION_TIMEOUT_S,
+            interval_s: DEFAULT_INTERVAL_S,
+            http_endpoint: "/".into(),
+        },
+        droplet_sha256: String::new(),
+        ports: vec![spec.service_port.container_port],
+        volume: Some(spec.volume.clone()),
+        service_port: Some(spec.service_port),
+    };
+    put_version(tx, process, version, WITHOUT_DROPLET, spec.stack.clone(), &fixed)
+}
+
+/// Writes a new version, and tells the feed.
+fn put_version(
+    tx: &mut Tx<'_>,
+    process: &mut Process,
+    version: String,
+    droplet: &str,
+    stack: String,
+    fixed: &Fixed,
+) -> Result<()> {
+    let plain = serde_json::to_vec(fixed).map_err(|e| Error::internal("writing a version", e))?;
     let spec = tx.seal(&place(&version), &plain)?;
     let row = Version {
         process_guid: process.guid.clone(),
         version: version.clone(),
         created_at: tx.micros(),
-        droplet_guid: droplet.guid.clone(),
+        droplet_guid: droplet.to_owned(),
         memory_mb: process.memory_mb,
         disk_mb: process.disk_mb,
-        stack: droplet.stack.clone().or_else(|| app.stack.clone()).unwrap_or_else(|| policy.default_stack.clone()),
+        stack,
         spec,
     };
     versions::put(tx.conn, &row)?;
@@ -148,7 +206,20 @@ fn launch_process(
     tell(tx, process, &row)
 }
 
+/// Tells the feed of the version that a process has, if it has one, as it should run now.
+pub fn tell_again(tx: &mut Tx<'_>, process: &Process) -> Result<()> {
+    match versions::of_process(tx.conn, &process.guid)? {
+        Some(version) => tell(tx, process, &version),
+        None => Ok(()),
+    }
+}
+
 fn tell(tx: &mut Tx<'_>, process: &Process, version: &Version) -> Result<()> {
+    let workload = match version.droplet_guid.as_str() {
+        WITHOUT_DROPLET => workloads::find(tx.conn, &process.app_guid)?,
+        _ => None,
+    };
+    let cell = workload.as_ref().and_then(|workload| workload.cell.as_deref());
     let what = Desired::Process(DesiredProcess {
         app: id(&process.app_guid)?,
         process: id(&process.guid)?,
@@ -158,8 +229,8 @@ fn tell(tx: &mut Tx<'_>, process: &Process, version: &Version) -> Result<()> {
         memory_mb: version.memory_mb.unsigned_abs(),
         disk_mb: version.disk_mb.unsigned_abs(),
         stack: version.stack.clone(),
-        only_on: None,
-        new_volume_mb: 0,
+        only_on: cell.map(id).transpose()?,
+        new_volume_mb: workload.as_ref().filter(|_| cell.is_none()).map_or(0, |workload| workload.volume_mb.unsigned_abs()),
     });
     feed::put(tx, &what).map(drop)
 }
@@ -215,7 +286,7 @@ pub fn launch_spec(tx: &mut Tx<'_>, version: &str) -> Result<LaunchSpec> {
         process: id(&process.guid)?,
         process_type: process.kind,
         version: id(&row.version)?,
-        droplet: Some(id(&row.droplet_guid)?),
+        droplet: if row.droplet_guid == WITHOUT_DROPLET { None } else { Some(id(&row.droplet_guid)?) },
         droplet_sha256: fixed.droplet_sha256,
         stack: row.stack,
         command: fixed.command,
@@ -229,8 +300,8 @@ pub fn launch_spec(tx: &mut Tx<'_>, version: &str) -> Result<LaunchSpec> {
         routes,
         binding_files: fixed.binding_files,
         egress,
-        volume: None,
-        service_port: None,
+        volume: fixed.volume,
+        service_port: fixed.service_port,
     })
 }
 

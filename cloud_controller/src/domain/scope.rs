@@ -1,7 +1,7 @@
 //! The space and organization that something belongs to, and the order of checks before a write.
 
 use crate::{
-    domain::{Error, Result, Rule, Tx},
+    domain::{Error, Result, Rule, Tx, workloads},
     store::{
         orgs::Org,
         spaces::{self, Space},
@@ -44,11 +44,13 @@ impl Scope {
     /// What follows after something was found: the role, then the states of organization and space.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] when not `allowed`; else the rule of a state that forbids writing.
+    /// [`Error::Forbidden`] when not `allowed`; else the rule of a state that forbids writing; [`Error::Invalid`] for what belongs
+    /// to the platform itself.
     pub fn check(&self, tx: &Tx<'_>, allowed: bool) -> Result<()> {
         if !allowed {
             return Err(Error::Forbidden);
         }
+        workloads::check_foreign(tx, self)?;
         if tx.who.admin() {
             return Ok(());
         }
@@ -81,6 +83,7 @@ pub fn check_org(tx: &Tx<'_>, org: &Org, allowed: bool) -> Result<()> {
     if !allowed {
         return Err(Error::Forbidden);
     }
+    workloads::check_foreign_org(tx, org)?;
     if tx.who.admin() {
         return Ok(());
     }

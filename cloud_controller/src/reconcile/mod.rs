@@ -4,3 +4,4 @@ pub mod blobs;
 pub mod operations;
 pub mod own_brokers;
 pub mod retention;
+pub mod workloads;

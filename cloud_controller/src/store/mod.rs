@@ -44,3 +44,4 @@ pub mod stack_state;
 pub mod stacks;
 pub mod users;
 pub mod versions;
+pub mod workloads;

@@ -48,6 +48,12 @@ pub fn find(conn: &mut Conn, guid: &str) -> Result<Option<Org>> {
     Ok(orgs::table.find(guid).select(Org::as_select()).first(conn).optional()?)
 }
 
+/// True when an organization has this name, without regard to case.
+pub fn has_name(conn: &mut Conn, name: &str) -> Result<bool> {
+    let query = orgs::table.filter(orgs::name_key.eq(query::key(name))).select(orgs::guid);
+    Ok(query.first::<String>(conn).optional()?.is_some())
+}
+
 /// Organizations by guid.
 pub fn find_all(conn: &mut Conn, guids: &[String]) -> Result<Vec<Org>> {
     let query = orgs::table.filter(orgs::guid.eq_any(guids)).order((orgs::created_at, orgs::guid));

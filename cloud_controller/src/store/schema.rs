@@ -590,6 +590,33 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    workloads (guid) {
+        guid -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+        owner -> Text,
+        name -> Text,
+        volume_id -> Text,
+        volume_mb -> Integer,
+        volume_path -> Text,
+        service_port -> Integer,
+        container_port -> Integer,
+        cell -> Nullable<Text>,
+        deleting -> Bool,
+        spec -> Binary,
+    }
+}
+
+diesel::table! {
+    workload_volumes (volume_id, dea) {
+        volume_id -> Text,
+        dea -> Text,
+        app_guid -> Text,
+        version -> Text,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     org_quotas,
     orgs,
@@ -630,4 +657,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     service_bindings,
     service_operations,
     service_usage_events,
+    workloads,
+    workload_volumes,
 );

@@ -8,7 +8,7 @@ use crate::{
         query::List,
         quotas, schema, service_bindings, service_brokers, service_instances, service_offerings, service_operations,
         service_plans::{self, Grant, Reach},
-        service_usage, spaces,
+        service_usage, spaces, workloads,
     },
     vault::Vault,
 };
@@ -198,6 +198,7 @@ async fn the_tables_are_what_the_schema_says(store: Store) {
                 blob_garbage => (Text, i64),
                 resources => (Text, Text, Text, i64, i64, i64),
                 feature_flags => (Text, bool, Maybe, i64),
+                workload_volumes => (Text, Text, Text, Text),
             }
             let _: Vec<orgs::Org> = schema::orgs::table.select(orgs::Org::as_select()).load(conn)?;
             let _: Vec<quotas::OrgQuota> = schema::org_quotas::table.select(quotas::OrgQuota::as_select()).load(conn)?;
@@ -224,6 +225,7 @@ fn of_services(conn: &mut Conn) -> Result<()> {
         service_operations => service_operations::Operation,
         service_usage_events => service_usage::UsageEvent,
         app_usage_events => app_usage::AppUsageEvent,
+        workloads => workloads::Workload,
     }
     let visibilities = schema::service_plan_visibilities::table.select(schema::service_plan_visibilities::all_columns);
     let _: Vec<(String, String)> = visibilities.load(conn)?;

@@ -15,6 +15,7 @@ mod services_bindings;
 mod services_catalog;
 mod tenancy;
 mod uploads;
+mod workloads;
 
 pub use harness::World;
 
@@ -57,6 +58,7 @@ async fn every_scenario_holds_on_postgresql() {
         service_instances::SCENARIOS,
         services_bindings::SCENARIOS,
         services_catalog::SCENARIOS,
+        workloads::SCENARIOS,
     ]
     .concat();
     for (number, (name, scenario)) in all.into_iter().enumerate() {

@@ -1,0 +1,2 @@
+DROP TABLE workload_volumes;
+DROP TABLE workloads;
