@@ -94,6 +94,10 @@ pub struct Network {
     /// The last one.
     #[serde(default = "default_last_port")]
     pub last_port: u16,
+    /// Ports of the subnet's first address that may lead into containers (`service_ports` of their specs): first and last. The host's
+    /// own services listen elsewhere.
+    #[serde(default = "default_service_ports")]
+    pub service_ports: (u16, u16),
     /// How long a freed address or port rests: twice the routers' prune threshold.
     #[serde(default = "default_quarantine")]
     pub quarantine_seconds: u64,
@@ -175,6 +179,9 @@ fn default_first_port() -> u16 {
 }
 fn default_last_port() -> u16 {
     65_000
+}
+fn default_service_ports() -> (u16, u16) {
+    (8_000, 8_999)
 }
 fn default_quarantine() -> u64 {
     240
@@ -274,6 +281,13 @@ impl Config {
             "network.first_port",
             raw.network.first_port == 0 || raw.network.first_port > raw.network.last_port,
             "the range of ports is empty",
+        );
+        let (first, last) = raw.network.service_ports;
+        wrong("network.service_ports", first == 0 || first > last, "the range of ports is empty");
+        wrong(
+            "network.service_ports",
+            first <= raw.network.last_port && raw.network.first_port <= last,
+            "it overlaps with the containers' ports of the host",
         );
         let subnet = Subnet::parse(&raw.network.subnet);
         wrong("network.subnet", subnet.is_none(), "it is not a network like `10.254.0.0/18`, of 8 to 30 bits");

@@ -63,6 +63,8 @@ struct Inner {
     state: Mutex<State>,
     /// Held while the ways of one container change.
     egress: tokio::sync::Mutex<()>,
+    /// Held while service ports change.
+    publishing: tokio::sync::Mutex<()>,
     events: broadcast::Sender<Event>,
     /// Counts changes of `state` for which somebody may wait.
     changes: watch::Sender<u64>,
@@ -74,6 +76,8 @@ struct State {
     ports: Pool,
     /// All volumes of this host, those that are being made included.
     volumes: Sizes,
+    /// The slots of the containers to which service ports lead, those that have ended included.
+    published: BTreeMap<u16, u32>,
 }
 
 #[derive(Clone)]
@@ -111,7 +115,17 @@ impl Host {
         prepare_kernel(&config);
         let found = records.all().map_err(failed)?;
         let (volumes, sizes) = Volumes::open(&config.raw.state).map_err(Error::at("reading volumes"))?;
-        let state = State::recover(&config, &found, records.resting(), sizes);
+        let mut state = State::recover(&config, &found, records.resting(), sizes);
+        let ended = |record: &Record| {
+            record.boot != boot || records.is_condemned(&record.handle) || records.exit(&record.handle).is_some()
+        };
+        state.published = published(found.iter().filter_map(|(_, record)| record.as_ref()), ended);
+        let current = |record: &Record, port: u16| state.published.get(&port) == Some(&record.slot);
+        let services = state
+            .containers
+            .values()
+            .flat_map(|there| services(&there.record).filter(|(port, _)| current(&there.record, *port)))
+            .collect();
         let ports = state.containers.values().flat_map(|container| leads(&container.record)).collect();
         let open = state.containers.values().flat_map(|container| ways(&container.record)).collect();
         let (events, _) = broadcast::channel(EVENTS);
@@ -119,7 +133,7 @@ impl Host {
             host_address: network::host_address(&config),
             programs: Programs::load(&config.raw.programs)?,
             cgroups: Cgroups::find(&config.raw.cgroup_parent).map_err(Error::at("finding cgroups"))?,
-            network: Network::start(&config, &resolvers, &ports, &open).await?,
+            network: Network::start(&config, &resolvers, &ports, &services, &open).await?,
             images: Images::open(&config.raw.state)?,
             layers,
             volumes,
@@ -128,6 +142,7 @@ impl Host {
             spares,
             state: Mutex::new(state),
             egress: tokio::sync::Mutex::default(),
+            publishing: tokio::sync::Mutex::default(),
             events,
             changes: watch::Sender::new(0),
             boot,
@@ -262,7 +277,7 @@ impl Host {
             let socket = self.socket(record.slot);
             let (ports, ways) = (leads(&record).collect(), ways(&record).collect());
             let started = self.0.spares.launch(&self.0.programs, &template, &launch, &socket);
-            tokio::try_join!(started, self.0.network.open(&ports, &ways))?;
+            tokio::try_join!(started, self.0.network.open(&ports, &ways), self.publish(&record))?;
             self.refill(template);
             Ok(Shim::connect(&socket).await)
         };
@@ -292,6 +307,41 @@ impl Host {
                 Err(e)
             }
         }
+    }
+
+    /// Lets a container's service ports lead to it, and ends what goes on with one that had them before and has ended.
+    async fn publish(&self, record: &Record) -> Result<()> {
+        if record.service_ports.is_empty() {
+            return Ok(());
+        }
+        let _turn = self.0.publishing.lock().await;
+        let before: BTreeMap<u16, u32> = {
+            let state = self.state();
+            record.service_ports.keys().filter_map(|port| Some((*port, *state.published.get(port)?))).collect()
+        };
+        let taken = before.keys().copied().collect();
+        self.0.network.publish(&taken, &services(record).collect()).await?;
+        self.change(|state| state.published.extend(record.service_ports.keys().map(|port| (*port, record.slot))));
+        for slot in before.into_values().collect::<BTreeSet<_>>() {
+            self.0.network.forget(self.0.config.subnet.address(slot)).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends that, as far as its ports do not lead to another by now.
+    async fn unpublish(&self, record: &Record) -> Result<()> {
+        if record.service_ports.is_empty() {
+            return Ok(());
+        }
+        let _turn = self.0.publishing.lock().await;
+        let own = |state: &State, port: &u16| state.published.get(port) == Some(&record.slot);
+        let leads = {
+            let state = self.state();
+            services(record).filter(|(port, _)| own(&state, port)).collect()
+        };
+        self.0.network.unpublish(&leads).await?;
+        self.change(|state| state.published.retain(|port, _| !leads.contains_key(port)));
+        Ok(())
     }
 
     /// Makes a shim ready for the next container, once this one is told.
@@ -400,6 +450,12 @@ impl Host {
                 return Ok(Reserved::Busy(other.clone()));
             }
             return Err(Error::Conflict(format!("volume `{}` belongs to container `{other}` now", volume.id)));
+        }
+        for asked in &spec.service_ports {
+            if let Some(holder) = state.publisher(asked.port) {
+                let (port, other) = (asked.port, &holder.record.handle);
+                return Err(Error::Conflict(format!("service port {port} belongs to container `{other}` now")));
+            }
         }
         let record = state.promise(&self.0.config, spec, digest, &self.0.boot, now)?;
         state.containers.insert(spec.handle.clone(), Container { record: record.clone(), phase: Phase::Coming });
@@ -640,6 +696,18 @@ fn leads(record: &Record) -> impl Iterator<Item = (u16, (Ipv4Addr, u16))> + '_ {
     record.ports.iter().map(|(inside, outside)| (*outside, (record.address, *inside)))
 }
 
+/// Service ports of a container and where they lead.
+fn services(record: &Record) -> impl Iterator<Item = (u16, (Ipv4Addr, u16))> + '_ {
+    record.service_ports.iter().map(|(port, inside)| (*port, (record.address, *inside)))
+}
+
+/// The slots to which service ports lead: of several containers that name one, at most one has not ended.
+fn published<'a>(records: impl Iterator<Item = &'a Record>, ended: impl Fn(&Record) -> bool) -> BTreeMap<u16, u32> {
+    let mut records: Vec<&Record> = records.collect();
+    records.sort_by_key(|record| (!ended(record), record.created_at));
+    records.into_iter().flat_map(|record| record.service_ports.keys().map(|port| (*port, record.slot))).collect()
+}
+
 /// What a container may reach on this host.
 fn ways(record: &Record) -> impl Iterator<Item = (Ipv4Addr, Endpoint)> + '_ {
     record.egress.iter().map(|endpoint| (record.address, *endpoint))
@@ -657,7 +725,13 @@ impl State {
             record.ports.values().for_each(|port| ports.adopt((*port).into()));
             containers.insert(record.handle.clone(), Container { record: record.clone(), phase: Phase::Coming });
         }
-        Self { containers, slots, ports, volumes }
+        Self { containers, slots, ports, volumes, published: BTreeMap::new() }
+    }
+
+    /// The container that has a service port: one that ended, or is being taken away, has it no more.
+    fn publisher(&self, port: u16) -> Option<&Container> {
+        let live = self.containers.values().filter(|there| matches!(there.phase, Phase::Coming | Phase::Running));
+        live.into_iter().find(|there| there.record.service_ports.contains_key(&port))
     }
 
     /// The container that has a volume: one that ended has it no more.
@@ -723,6 +797,7 @@ impl State {
             slot,
             address: config.subnet.address(slot),
             ports,
+            service_ports: spec.service_ports.iter().map(|asked| (asked.port, asked.container_port)).collect(),
             egress: spec.egress.clone(),
             layers: spec.layers.clone(),
             volumes: spec.volumes.iter().map(|volume| volume.id.clone()).collect(),

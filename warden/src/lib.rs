@@ -7,12 +7,13 @@
 //! - [`config`](mod@config): settings.
 //! - `server`: the socket. `host`: all containers; `host/teardown`: taking them away; `host/validate`: what may be asked for.
 //! - `shim`: starting shims and talking with them. `record`: what is written on disk. `pool`: addresses and ports that rest.
-//! - `network` with `nft`, `cgroups`, `images`, `layers`, `volumes`, `trust`: one part of a container each.
+//! - `network` with `nft` and `flows`, `cgroups`, `images`, `layers`, `volumes`, `trust`: one part of a container each.
 
 pub mod config;
 
 mod cgroups;
 mod error;
+mod flows;
 mod host;
 mod images;
 mod layers;

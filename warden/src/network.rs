@@ -1,11 +1,12 @@
 //! The host's side of the containers' network: one nftables table, one link that holds the gateway's address.
 //!
-//! No rule names a container: links are known by their prefix, addresses by the route that the kernel has for them. Only a map and a
-//! set change with containers: the host ports, and what a container may reach on the host besides what all may.
+//! No rule names a container: links are known by their prefix, addresses by the route that the kernel has for them. Only two maps and
+//! a set change with containers: the host ports, the service ports, and what a container may reach on the host besides what all may.
 
 use crate::{
     config::Config,
     error::{Error, Result},
+    flows,
     nft::{self, Element, Verb},
 };
 use futures::TryStreamExt;
@@ -24,13 +25,15 @@ use std::{
 use tokio::{io::AsyncWriteExt, process::Command};
 use warden_client::{Endpoint, Protocol};
 
-/// Where host ports lead.
+/// Where host ports or service ports lead.
 pub(crate) type Ports = BTreeMap<u16, (Ipv4Addr, u16)>;
 /// What containers may reach on this host besides what all may, with the container's address first.
 pub(crate) type Ways = BTreeSet<(Ipv4Addr, Endpoint)>;
 
 /// The map of host ports.
 const HOST_PORTS: &str = "host_ports";
+/// The map of service ports.
+const SERVICE_PORTS: &str = "service_ports";
 /// The set of ways.
 const EGRESS: &str = "egress";
 
@@ -47,8 +50,14 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Sets everything up, or takes over what is there; `ports` and `ways` are those of the containers that live.
-    pub(crate) async fn start(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports, ways: &Ways) -> Result<Self> {
+    /// Sets everything up, or takes over what is there; `ports`, `services` and `ways` are those of the containers that live.
+    pub(crate) async fn start(
+        config: &Config,
+        resolvers: &[Ipv4Addr],
+        ports: &Ports,
+        services: &Ports,
+        ways: &Ways,
+    ) -> Result<Self> {
         let (connection, links, _) = rtnetlink::new_connection().map_err(Error::at("opening netlink"))?;
         tokio::spawn(connection); // ends with the last handle
         let network = Self { table: config.raw.network.table.clone(), links };
@@ -56,7 +65,7 @@ impl Network {
         network.hold_gateway(config).await.map_err(Error::at("setting the gateway's address"))?;
         let closed = network.links.route().add(nowhere(config)).replace().execute().await;
         closed.map_err(Error::at("closing the subnet"))?;
-        load(&ruleset(config, resolvers, ports, ways)).await.map_err(Error::at("loading the rules"))?;
+        load(&ruleset(config, resolvers, ports, services, ways)).await.map_err(Error::at("loading the rules"))?;
         Ok(network)
     }
 
@@ -112,6 +121,30 @@ impl Network {
         let delete = old.difference(new).map(|(from, to)| (Verb::Delete, Element::way(EGRESS, *from, to)));
         let add = new.difference(old).map(|(from, to)| (Verb::Add, Element::way(EGRESS, *from, to)));
         nft::change(&self.table, delete.chain(add).collect()).await.map_err(Error::at("changing what a container may reach"))
+    }
+
+    /// Lets service ports lead to a container, `taken` of them away from another, without a moment in between.
+    pub(crate) async fn publish(&self, taken: &BTreeSet<u16>, leads: &Ports) -> Result<()> {
+        let nowhere = (Ipv4Addr::UNSPECIFIED, 0); // what is deleted is found by its key
+        let delete = taken.iter().map(|port| (Verb::Delete, Element::lead(SERVICE_PORTS, *port, nowhere)));
+        let add = leads.iter().map(|(port, target)| (Verb::Add, Element::lead(SERVICE_PORTS, *port, *target)));
+        nft::change(&self.table, delete.chain(add).collect()).await.map_err(Error::at("publishing service ports"))
+    }
+
+    /// Ends that; connections that are open go on until [`Network::forget`].
+    pub(crate) async fn unpublish(&self, leads: &Ports) -> Result<()> {
+        for (port, target) in leads {
+            match nft::change(&self.table, vec![(Verb::Delete, Element::lead(SERVICE_PORTS, *port, *target))]).await {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::at("closing service ports")(e)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the kernel forget the connections that lead into a container.
+    pub(crate) async fn forget(&self, address: Ipv4Addr) -> Result<()> {
+        flows::forget(address).await.map_err(Error::at("ending connections"))
     }
 
     /// Removes a link if it is there.
@@ -191,7 +224,7 @@ fn way_elements(ways: &Ways) -> String {
     texts.collect::<Vec<_>>().join(", ")
 }
 
-fn ruleset(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports, ways: &Ways) -> String {
+fn ruleset(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports, published: &Ports, ways: &Ways) -> String {
     let settings = &config.raw.network;
     let (table, links, subnet) = (&settings.table, format!("\"{}*\"", settings.link_prefix), &settings.subnet);
     let gateway = config.subnet.gateway();
@@ -213,6 +246,7 @@ fn ruleset(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports, ways: &Ways) 
         "table inet {table} {{
   {host_ports}
   {host_services}
+  {service_ports}
   set {EGRESS} {{ type ipv4_addr . ipv4_addr . inet_proto . inet_service; flags interval; {egress_elements} }}
   chain from_containers {{ type filter hook prerouting priority raw; policy accept;
     iifname {links} meta nfproto ipv6 drop
@@ -221,9 +255,12 @@ fn ruleset(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports, ways: &Ways) 
   }}
   chain to_ports {{ type nat hook prerouting priority dstnat; policy accept;
     iifname {links} ip daddr {gateway} dnat ip to tcp dport map @host_services
+    iifname {links} meta l4proto tcp ip daddr {gateway} ip saddr . ip daddr . meta l4proto . th dport @{EGRESS} dnat ip to tcp dport map @{SERVICE_PORTS}
     iifname != {links} fib daddr type local dnat ip to tcp dport map @host_ports
   }}
   chain to_ports_from_host {{ type nat hook output priority -100; policy accept;
+    ip daddr {gateway} dnat ip to tcp dport map @{SERVICE_PORTS}
+    ip daddr {gateway} dnat ip to tcp dport map @{SERVICE_PORTS}
     fib daddr type local dnat ip to tcp dport map @host_ports
   }}
   chain source_address {{ type nat hook postrouting priority srcnat; policy accept;
@@ -232,14 +269,21 @@ fn ruleset(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports, ways: &Ways) 
   }}
   chain forwarded {{ type filter hook forward priority filter; policy accept;
     iifname != {links} oifname != {links} accept
-    ct state established,related accept
     ct state invalid drop
+    iifname {links} oifname {links} goto between_containers
+    ct state established,related accept
     oifname {links} iifname != {links} ct status dnat accept
     oifname {links} drop comment \"neighbours\"
     ip daddr 169.254.0.0/16 drop comment \"metadata services\"
     ip daddr {subnet} drop
     iifname {links} ip protocol {{ tcp, udp, icmp }} accept
     drop
+  }}
+  chain between_containers {{
+    ct state related accept
+    meta l4proto tcp ct status dnat ct direction original fib daddr . iif oif exists reject with tcp reset comment \"itself: it would hear its own address\"
+    meta l4proto tcp ct status dnat ct original ip saddr . ct original ip daddr . meta l4proto . ct original proto-dst @{EGRESS} accept comment \"service ports, each packet\"
+    drop comment \"neighbours\"
   }}
   chain to_host {{ type filter hook input priority filter; policy accept;
     iifname != {links} iifname != \"lo\" ip daddr {gateway} drop comment \"services are for containers of this host\"
@@ -255,6 +299,7 @@ fn ruleset(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports, ways: &Ways) 
 ",
         host_ports = map(HOST_PORTS, ports),
         host_services = map("host_services", &services),
+        service_ports = map(SERVICE_PORTS, published),
     );
     text
 }

@@ -134,7 +134,7 @@ fn message(table: &str, verb: Verb, element: &Element) -> NfTablesMessage {
 }
 
 /// Appends one message.
-fn put(batch: &mut Vec<u8>, flags: u16, family: NetfilterProtoFamily, resource: u16, inner: NetfilterMessageInner) {
+pub(crate) fn put(batch: &mut Vec<u8>, flags: u16, family: NetfilterProtoFamily, resource: u16, inner: NetfilterMessageInner) {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | flags;
     let message = NetfilterMessage::new(NetfilterHeader::new(family, 0, resource), inner);

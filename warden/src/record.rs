@@ -24,6 +24,9 @@ pub(crate) struct Record {
     pub(crate) address: Ipv4Addr,
     /// Container port to host port.
     pub(crate) ports: BTreeMap<u16, u16>,
+    /// Port of the services address to container port.
+    #[serde(default)]
+    pub(crate) service_ports: BTreeMap<u16, u16>,
     /// What it may reach on this host.
     #[serde(default)]
     pub(crate) egress: Vec<Endpoint>,

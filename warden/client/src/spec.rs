@@ -30,7 +30,7 @@ pub struct ContainerSpec {
     pub ports: Vec<u16>,
     /// Ports of the services address that lead into it: for the host's own processes, and for containers that have them in
     /// their `egress`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub service_ports: Vec<ServicePort>,
     /// What it may reach on this host besides what every container may; [`crate::Request::SetEgress`] changes it later.
     #[serde(default)]

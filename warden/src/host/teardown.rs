@@ -103,7 +103,12 @@ impl Host {
         self.end_shim(record).await;
         self.end_processes(&record.handle).await.map_err(failed)?;
         inner.network.close(&leads(record).collect(), &ways(record).collect()).await?;
+        self.unpublish(record).await?;
         inner.network.remove_link(&inner.config.link(record.slot)).await?;
+        if !record.service_ports.is_empty() {
+            // Before its address rests: whoever has it next must not be led into by an old connection.
+            inner.network.forget(record.address).await?;
+        }
         inner.cgroups.remove(&record.handle).map_err(|e| failed(about("removing cgroups", &e)))?;
         let folder = inner.records.folder(&record.handle);
         await_disk(&folder.join("disk.img")).await.map_err(failed)?;

@@ -11,7 +11,7 @@ use std::{
     net::Ipv4Addr,
     path::{Component, Path},
 };
-use warden_client::{ContainerSpec, Endpoint, Limits, PortRange, ProcessSpec};
+use warden_client::{ContainerSpec, Endpoint, Limits, PortRange, ProcessSpec, ServicePort};
 
 /// Below this even the first process does not fit.
 const LEAST_MEMORY: u64 = 8 << 20;
@@ -19,6 +19,8 @@ const LEAST_MEMORY: u64 = 8 << 20;
 const LARGEST_FILE: usize = 1 << 20;
 /// Endpoints of one container.
 const MOST_ENDPOINTS: usize = 256;
+/// Service ports of one container.
+const MOST_SERVICE_PORTS: usize = 16;
 /// Volumes of one container.
 const MOST_VOLUMES: usize = 8;
 /// More threads than the kernel could count.
@@ -42,6 +44,7 @@ pub(super) fn spec(config: &Config, mut spec: ContainerSpec) -> Result<Container
     if spec.layers.len() > 32 || spec.mounts.len() > 32 || spec.ports.len() > 64 || spec.files.len() > 256 {
         return invalid("too many layers, mounts, ports or files");
     }
+    service_ports(config, &spec.service_ports)?;
     spec.egress = egress(config, spec.egress)?;
     for mount in &mut spec.mounts {
         inside(&mount.destination)?;
@@ -55,6 +58,26 @@ pub(super) fn spec(config: &Config, mut spec: ContainerSpec) -> Result<Container
         }
     }
     Ok(spec)
+}
+
+fn service_ports(config: &Config, asked: &[ServicePort]) -> Result<()> {
+    if asked.len() > MOST_SERVICE_PORTS {
+        return invalid(format!("{} service ports (most: {MOST_SERVICE_PORTS})", asked.len()));
+    }
+    let (first, last) = config.raw.network.service_ports;
+    let mut seen = BTreeSet::new();
+    for ServicePort { port, container_port } in asked {
+        if !(first..=last).contains(port) {
+            return invalid(format!("service port {port} is outside of {first} to {last}"));
+        }
+        if config.raw.network.host_services.iter().any(|service| service.port == *port) {
+            return invalid(format!("service port {port} belongs to a service of the host"));
+        }
+        if *container_port == 0 || !seen.insert(port) {
+            return invalid(format!("service port {port} is named twice, or leads to port 0"));
+        }
+    }
+    Ok(())
 }
 
 fn volumes(spec: &ContainerSpec) -> Result<()> {
@@ -239,6 +262,22 @@ mod tests {
             assert!(open(address, 5432, 5432).is_err(), "{address:?}");
         }
         assert!(open([192, 0, 2, 7], 0, 1).is_err() && open([192, 0, 2, 7], 2, 1).is_err());
+    }
+
+    #[test]
+    fn service_ports_are_of_the_range_and_named_once() {
+        let mut raw: crate::Raw = toml::from_str(include_str!("../../example.toml")).unwrap();
+        raw.network.host_services.push(crate::config::HostService { port: 8080, target: "127.0.0.1:8080".parse().unwrap() });
+        let config = Config::check(raw).unwrap();
+        let check = |ports: &[(u16, u16)]| {
+            let asked: Vec<_> = ports.iter().map(|&(port, container_port)| ServicePort { port, container_port }).collect();
+            service_ports(&config, &asked).map_err(|e| e.to_string())
+        };
+        assert_eq!(check(&[(8000, 5432), (8999, 5432)]), Ok(()));
+        assert_eq!(check(&[(7999, 5432)]), Err("service port 7999 is outside of 8000 to 8999".into()));
+        for wrong in [&[(9000, 5432)][..], &[(8000, 0)], &[(8000, 1), (8000, 2)], &[(8080, 5432)]] {
+            assert!(check(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

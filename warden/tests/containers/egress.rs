@@ -2,7 +2,7 @@
 
 use crate::{
     need_containers,
-    support::{World, spec},
+    support::{World, from_outside, spec},
 };
 use std::{
     io::{Read, Write},
@@ -154,36 +154,16 @@ async fn closing_an_endpoint_ends_connections_that_are_open() {
     world.end().await;
 }
 
-/// The outside is a network namespace that knows the way to the services address.
 #[tokio::test(flavor = "multi_thread")]
 async fn services_are_closed_to_other_hosts() {
     need_containers!();
     let world = World::start().await;
     let address = services_address(&world).await;
     let port = serve(address);
-    let name = format!("we{}", std::process::id());
-    let run = |words: &str| {
-        let words: Vec<&str> = words.split(' ').collect();
-        std::process::Command::new(words[0]).args(&words[1..]).output().unwrap()
-    };
-    for words in [
-        format!("ip netns add {name}"),
-        format!("ip link add {name}h type veth peer name {name}o netns {name}"),
-        format!("ip addr add 198.18.78.1/30 dev {name}h"),
-        format!("ip link set {name}h up"),
-        format!("ip -n {name} addr add 198.18.78.2/30 dev {name}o"),
-        format!("ip -n {name} link set {name}o up"),
-        format!("ip -n {name} route add default via 198.18.78.1"),
-    ] {
-        assert!(run(&words).status.success(), "{words}");
-    }
     let program = format!(
         "import socket\ntry: socket.create_connection(('{address}', {port}), 1); print('open')\nexcept Exception as e: print(type(e).__name__)"
     );
-    let told = std::process::Command::new("ip").args(["netns", "exec", &name, "python3", "-c", &program]).output().unwrap();
-    run(&format!("ip netns del {name}"));
-    run(&format!("ip link del {name}h"));
-    assert_eq!(String::from_utf8_lossy(&told.stdout), "TimeoutError\n");
+    assert_eq!(from_outside(78, &program), "TimeoutError\n");
     std::net::TcpStream::connect((address, port)).unwrap(); // from the host itself it is open
     world.end().await;
 }

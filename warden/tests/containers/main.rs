@@ -9,6 +9,7 @@ mod hostile;
 mod lifecycle;
 mod limits;
 mod network;
+mod services;
 mod speed;
 mod support;
 mod volumes;

@@ -155,6 +155,13 @@ impl World {
         until("containers are gone", || fs::read_dir(&folder).is_ok_and(|entries| entries.count() == 0)).await;
     }
 
+    /// Waits until the books of the daemon have only these containers.
+    pub(crate) async fn all_gone_but(&self, handles: &[&str]) {
+        let folder = self.raw.state.join("containers");
+        let stays = |entry: &fs::DirEntry| handles.iter().any(|handle| entry.file_name() == *handle);
+        until("the others are gone", || fs::read_dir(&folder).is_ok_and(|all| all.flatten().all(|entry| stays(&entry)))).await;
+    }
+
     pub(crate) async fn create(&self, spec: &ContainerSpec) -> ContainerInfo {
         self.client.create(spec).await.unwrap()
     }
@@ -285,6 +292,31 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 fn output(program: &str, arguments: &[&str]) -> String {
     let done = std::process::Command::new(program).args(arguments).output().unwrap();
     String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+/// What a Python program prints that runs outside: in a network namespace whose way to everywhere is this host. Tests that run at the
+/// same time name different numbers.
+pub(crate) fn from_outside(number: u8, program: &str) -> String {
+    let name = format!("we{number}-{}", std::process::id());
+    let run = |words: &str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        std::process::Command::new(words[0]).args(&words[1..]).output().unwrap()
+    };
+    for words in [
+        format!("ip netns add {name}"),
+        format!("ip link add {name}h type veth peer name {name}o netns {name}"),
+        format!("ip addr add 198.18.{number}.1/30 dev {name}h"),
+        format!("ip link set {name}h up"),
+        format!("ip -n {name} addr add 198.18.{number}.2/30 dev {name}o"),
+        format!("ip -n {name} link set {name}o up"),
+        format!("ip -n {name} route add default via 198.18.{number}.1"),
+    ] {
+        assert!(run(&words).status.success(), "{words}");
+    }
+    let told = output("ip", &["netns", "exec", &name, "python3", "-c", program]);
+    run(&format!("ip netns del {name}"));
+    run(&format!("ip link del {name}h"));
+    told
 }
 
 /// What of a world is on the host: processes, mounts, links, rules, cgroups, loop devices, network namespaces.

@@ -189,3 +189,106 @@ async fn a7_a_mount_target_that_is_a_link_of_the_tenant_stays_inside_and_a_read_
     assert_eq!(text, "Read-only\nPermission denied\n");
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_ask_for_a_volume_at_once_one_gets_it_also_after_a_restart() {
+    need_containers!();
+    let mut world = World::start().await;
+    let race = async |world: &World, round: u32| {
+        let asked: Vec<_> = (0..5).map(|n| with_volume(&format!("box-{round}-{n}"), volume("db", 16))).collect();
+        let answers = futures::future::join_all(asked.iter().map(|spec| world.client.create(spec))).await;
+        let mut winners = vec![];
+        for answer in answers {
+            match answer {
+                Ok(info) => winners.push(info.handle),
+                Err(e) => assert_eq!(e.kind(), Some(ErrorKind::Conflict), "{e}"),
+            }
+        }
+        assert_eq!(winners.len(), 1, "{winners:?}");
+        winners.remove(0)
+    };
+    let first = race(&world, 0).await;
+    world.exec(&first, "echo mine > /data/file").await;
+    world.halt().await;
+    world.boot().await;
+    let refused = world.client.create(&with_volume("late", volume("db", 16))).await.unwrap_err();
+    assert_eq!(refused.kind(), Some(ErrorKind::Conflict));
+    assert!(refused.to_string().contains(&first), "{refused}");
+    // The daemon ends while the container is being taken away: the next one waits for that too.
+    destroy(&world, &first).await;
+    world.halt().await;
+    world.boot().await;
+    let second = race(&world, 1).await;
+    assert_eq!(world.exec(&second, "cat /data/file").await.1, "mine\n");
+    assert_eq!(world.client.volumes().await.unwrap()[0].container, Some(second.clone()));
+    let mounted = std::process::Command::new("losetup").args(["-l", "-n", "-O", "BACK-FILE"]).output().unwrap();
+    let mounted = String::from_utf8(mounted.stdout).unwrap();
+    assert_eq!(mounted.lines().filter(|line| line.contains(image(&world, "db").to_str().unwrap())).count(), 1, "{mounted}");
+    world.end().await;
+}
+
+/// The former tenant of a volume, or who made a layer, has put links where the next container's volumes and files are to appear.
+#[tokio::test(flavor = "multi_thread")]
+async fn a7_links_in_layers_and_volumes_lead_no_mount_and_no_file_to_the_host() {
+    need_containers!();
+    let world = World::start().await;
+    let outside = world.folder.join("outside");
+    fs::create_dir_all(&outside).unwrap();
+    let target = outside.to_str().unwrap();
+    world.create(&with_volume("writer", volume("db", 16))).await;
+    let links = format!(
+        "cd /data && ln -s {target} absolute && ln -s ../../../../../../../..{target} relative && ln -s /proc/1/root{target} root && ln -s /proc/self/cwd cwd && ln -s /etc etc"
+    );
+    assert_eq!(world.exec("writer", &links).await, (0, String::new()));
+    destroy(&world, "writer").await;
+    world.all_gone().await;
+    let names = ["absolute", "relative", "root", "cwd", "etc"];
+    for (number, at) in names.iter().flat_map(|name| [format!("/data/{name}"), format!("/data/{name}/below")]).enumerate() {
+        let handle = format!("box-{number}");
+        let mut asked = with_volume(&handle, volume("db", 16));
+        asked.volumes.push(VolumeMount { path: at.clone().into(), ..volume("other", 16) });
+        asked.files.push(warden_client::InjectedFile {
+            path: format!("{at}/injected").into(),
+            mode: 0o644,
+            user_owned: false,
+            content: "x".into(),
+        });
+        match world.client.create(&asked).await {
+            Err(e) => assert!(matches!(e.kind(), Some(ErrorKind::Internal | ErrorKind::Invalid)), "{at}: {e}"),
+            Ok(_) => {
+                let (_, text) = world.exec(&handle, "cat /etc/passwd > /dev/null && echo alive; grep -c ' /proc' /proc/self/mounts").await;
+                assert!(text.starts_with("alive\n"), "{at}: {text}");
+            }
+        }
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{at}");
+        assert!(!std::path::Path::new("/etc/below").exists() && !std::path::Path::new("/etc/injected").exists(), "{at}");
+        destroy(&world, &handle).await;
+        world.all_gone().await;
+    }
+    // The same from a layer, which lies under the mounts.
+    let layer = world.raw.sources[0].join("links.tgz");
+    let gzip = flate2::write::GzEncoder::new(fs::File::create(&layer).unwrap(), flate2::Compression::fast());
+    let mut tar = tar::Builder::new(gzip);
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_mode(0o777);
+    header.set_size(0);
+    tar.append_link(&mut header, "app", target).unwrap_or_default();
+    tar.into_inner().unwrap().finish().unwrap();
+    // Refused when it is unpacked, or followed inside.
+    if world.client.create_layer("links", &layer, std::path::Path::new("/home/vcap")).await.is_ok() {
+        for at in ["/home/vcap/app", "/home/vcap/app/below"] {
+            let mut asked = with_volume("layered", VolumeMount { path: at.into(), ..volume("db", 16) });
+            asked.layers = vec!["links".into()];
+            if let Err(e) = world.client.create(&asked).await {
+                assert!(matches!(e.kind(), Some(ErrorKind::Internal | ErrorKind::Invalid)), "{at}: {e}");
+            }
+            assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{at}");
+            let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+            assert!(!mounts.contains(target), "{mounts}");
+            destroy(&world, "layered").await;
+            world.all_gone().await;
+        }
+    }
+    world.end().await;
+}
