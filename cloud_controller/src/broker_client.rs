@@ -124,10 +124,11 @@ fn polled(poll: Poll) -> Reply {
         Poll::Succeeded { description } => {
             Reply::Done(description.map(|text| ("description".to_owned(), text.into())).into_iter().collect())
         }
-        Poll::Failed { description, instance_usable, .. } => {
+        Poll::Failed { description, instance_usable, update_repeatable } => {
             let text = description.unwrap_or_else(|| "The service broker says that the operation failed.".into());
             let failure = Failure::new(FailureKind::OperationFailed, text);
-            Reply::Failed(Failure { instance_usable: Some(instance_usable), ..failure })
+            let (instance_usable, update_repeatable) = (Some(instance_usable), Some(update_repeatable));
+            Reply::Failed(Failure { instance_usable, update_repeatable, ..failure })
         }
         Poll::Gone => Reply::Done(Object::new()),
         Poll::Unclear(failure) => Reply::Failed(failed(failure)),
@@ -155,6 +156,7 @@ fn failed(failure: client::Failure) -> Failure {
         status: failure.status,
         orphan: failure.orphan,
         instance_usable: Some(failure.instance_usable),
+        update_repeatable: Some(failure.update_repeatable),
         retry_after: failure.retry_after,
     }
 }

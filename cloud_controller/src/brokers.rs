@@ -221,6 +221,8 @@ pub struct Failure {
     pub orphan: bool,
     /// False: the broker says that the instance does not work any more.
     pub instance_usable: Option<bool>,
+    /// False: the broker says that asking for the same change again does not help.
+    pub update_repeatable: Option<bool>,
     /// When to ask again, if the broker said so.
     pub retry_after: Option<Duration>,
 }
@@ -267,6 +269,14 @@ pub enum FailureKind {
 impl Failure {
     /// One that says only what it is and how to call it.
     pub fn new(kind: FailureKind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into(), status: None, orphan: false, instance_usable: None, retry_after: None }
+        Self {
+            kind,
+            text: text.into(),
+            status: None,
+            orphan: false,
+            instance_usable: None,
+            update_repeatable: None,
+            retry_after: None,
+        }
     }
 }

@@ -188,10 +188,10 @@ macro_rules! of_instances {
             let of = service_instances::table.select(service_instances::guid).filter(of);
             $query = $query.filter(service_bindings::instance_guid.eq_any(of));
         }
-        if let Some(names) = $list.values("service_plan_names") {
+        if let Some(names) = $list.keys("service_plan_names") {
             let of = service_instances::table
                 .inner_join(service_plans::table.on(service_plans::guid.nullable().eq(service_instances::plan_guid)))
-                .filter(service_plans::name.eq_any(names))
+                .filter(lower(service_plans::name).eq_any(names))
                 .select(service_instances::guid);
             $query = $query.filter(service_bindings::instance_guid.eq_any(of));
         }
@@ -202,11 +202,11 @@ macro_rules! of_instances {
                 .select(service_instances::guid);
             $query = $query.filter(service_bindings::instance_guid.eq_any(of));
         }
-        if let Some(names) = $list.values("service_offering_names") {
+        if let Some(names) = $list.keys("service_offering_names") {
             let of = service_instances::table
                 .inner_join(service_plans::table.on(service_plans::guid.nullable().eq(service_instances::plan_guid)))
                 .inner_join(service_offerings::table.on(service_offerings::guid.eq(service_plans::offering_guid)))
-                .filter(service_offerings::name.eq_any(names))
+                .filter(lower(service_offerings::name).eq_any(names))
                 .select(service_instances::guid);
             $query = $query.filter(service_bindings::instance_guid.eq_any(of));
         }

@@ -266,8 +266,9 @@ pub fn list(conn: &mut Conn, who: &Access, list: &List) -> Result<Listed<Instanc
         if let Some(plans) = list.values("service_plan_guids") {
             query = query.filter(service_instances::plan_guid.eq_any(plans));
         }
-        if let Some(names) = list.values("service_plan_names") {
-            let named = service_plans::table.select(service_plans::guid.nullable()).filter(service_plans::name.eq_any(names));
+        if let Some(names) = list.keys("service_plan_names") {
+            let named =
+                service_plans::table.select(service_plans::guid.nullable()).filter(lower(service_plans::name).eq_any(names));
             query = query.filter(service_instances::plan_guid.eq_any(named));
         }
         query

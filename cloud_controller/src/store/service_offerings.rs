@@ -7,6 +7,7 @@ use crate::{
         query::{self, List, Listed, insert_all},
         schema::{service_brokers, service_offerings, service_plan_visibilities, service_plans},
         service_brokers::Broker,
+        service_instances::lower,
         service_plans::{self as plans, Reach},
     },
 };
@@ -123,8 +124,8 @@ pub fn list(conn: &mut Conn, reach: &Reach, list: &List) -> Result<Listed<Offeri
             query = query.filter(by_plan.or(by_space));
         }
         query::filter_common!(query, service_offerings, list, KIND);
-        if let Some(names) = list.values("names") {
-            query = query.filter(service_offerings::name.eq_any(names));
+        if let Some(names) = list.keys("names") {
+            query = query.filter(lower(service_offerings::name).eq_any(names));
         }
         if let Some(available) = list.first("available") {
             query = query.filter(service_offerings::available.eq(available == "true"));

@@ -8,6 +8,7 @@ use crate::{
         query::{self, List, Listed, insert_all},
         schema::{orgs, service_brokers, service_instances, service_offerings, service_plan_visibilities, service_plans},
         service_brokers::Broker,
+        service_instances::lower,
         service_offerings::{self as offerings, Offering},
     },
 };
@@ -190,8 +191,8 @@ pub fn list(conn: &mut Conn, reach: &Reach, list: &List) -> Result<Listed<Plan>>
             query = query.filter(service_plans::public.eq(true).or(named).or(scoped));
         }
         query::filter_common!(query, service_plans, list, KIND);
-        if let Some(names) = list.values("names") {
-            query = query.filter(service_plans::name.eq_any(names));
+        if let Some(names) = list.keys("names") {
+            query = query.filter(lower(service_plans::name).eq_any(names));
         }
         if let Some(available) = list.first("available") {
             query = query.filter(service_plans::available.eq(available == "true"));
@@ -202,8 +203,8 @@ pub fn list(conn: &mut Conn, reach: &Reach, list: &List) -> Result<Listed<Plan>>
         if let Some(guids) = list.values("service_offering_guids") {
             query = query.filter(service_plans::offering_guid.eq_any(guids));
         }
-        if let Some(names) = list.values("service_offering_names") {
-            let named = service_offerings::table.filter(service_offerings::name.eq_any(names));
+        if let Some(names) = list.keys("service_offering_names") {
+            let named = service_offerings::table.filter(lower(service_offerings::name).eq_any(names));
             query = query.filter(service_plans::offering_guid.eq_any(named.select(service_offerings::guid)));
         }
         if let Some(brokers) = list.values("service_broker_guids") {

@@ -53,7 +53,8 @@ fn why(failure: &Failure, verb: &str) -> String {
     }
 }
 
-fn progress(tx: &mut Tx<'_>, op: &Operation, description: Option<&str>) -> Result<()> {
+/// Shows what the broker says while it works.
+pub fn progress(tx: &mut Tx<'_>, op: &Operation, description: Option<&str>) -> Result<()> {
     let (Some(mut instance), Some(description)) = (store::find(tx.conn, op.resource())?, description) else { return Ok(()) };
     if instance.op_description != description && instances::busy(&instance) {
         instance.op_description = description.to_owned();
@@ -204,10 +205,15 @@ impl Handler for Update {
 
     fn failed(&self, tx: &mut Tx<'_>, op: &mut Operation, failure: &Failure) -> Result<Ended> {
         let Some(mut instance) = store::find(tx.conn, op.resource())? else { return Ok(forgotten()) };
+        let mut failure = failure.clone();
+        if failure.update_repeatable == Some(false) {
+            // Repeating it is up to whoever asked for it.
+            failure.text.push_str(" The service broker says that repeating this update does not help.");
+        }
         instance.unusable |= failure.instance_usable == Some(false);
-        instances::note(tx, &mut instance, "update", "failed", &why(failure, "update"));
+        instances::note(tx, &mut instance, "update", "failed", &why(&failure, "update"));
         store::save(tx.conn, &instance)?;
-        Ok(Ended::failed(op.unable(tx, "update", failure)?))
+        Ok(Ended::failed(op.unable(tx, "update", &failure)?))
     }
 }
 
