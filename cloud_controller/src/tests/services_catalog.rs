@@ -68,7 +68,15 @@ async fn a_new_broker_brings_its_catalog_for_administrators_alone(world: World) 
     let shown = found(&world, "shop").await;
     assert_eq!((&shown["url"], &shown["relationships"]), (&json!(broker.url), &json!({})));
     assert!(!shown.to_string().contains("hunter2") && !shown.to_string().contains("cloud\""), "{shown}");
-    assert_eq!(world.get("ann", &format!("/v3/service_brokers/{}", shown["guid"].as_str().unwrap())).await.status, 404);
+    // Who may not see it is told that there is none; who may see it, that it is not theirs.
+    let path = format!("/v3/service_brokers/{}", shown["guid"].as_str().unwrap());
+    assert_eq!(world.get("ann", &path).await.status, 404);
+    for (user, status) in [("ann", 404), ("boss-ro", 403), ("boss-ga", 403)] {
+        for change in [json!({ "name": "x" }), json!({ "metadata": { "labels": { "a": "b" } } })] {
+            assert_eq!(world.patch(user, &path, change).await.status, status, "{user}");
+        }
+        assert_eq!(world.delete(user, &path).await.status, status, "{user}");
+    }
     assert!(names(&world, "ann", "/v3/service_brokers").await.is_empty());
     assert_eq!(names(&world, "admin", "/v3/service_offerings").await, ["db"]);
     assert_eq!(names(&world, "boss-ro", "/v3/service_plans?order_by=name").await, ["large", "small", "unbindable"]);
@@ -460,6 +468,10 @@ async fn filters_find_plans_and_offerings(world: World) {
     for (query, count) in [
         ("names=small".to_owned(), 2),
         ("names=small,large".to_owned(), 4),
+        // Names of plans and offerings compare without case; those of brokers do not.
+        ("names=SMALL".to_owned(), 2),
+        ("service_offering_names=Queue".to_owned(), 3),
+        ("service_broker_names=Second".to_owned(), 0),
         ("service_broker_names=second".to_owned(), 3),
         (format!("service_broker_guids={}", broker["guid"].as_str().unwrap()), 3),
         ("service_offering_names=db&names=small".to_owned(), 1),
@@ -742,6 +754,44 @@ async fn dashboards_get_clients_in_uaa_as_long_as_their_broker_offers_them(world
     assert_eq!(ids(), ["cf", "left"]);
 }
 
+async fn a_space_takes_its_brokers_and_the_clients_of_their_dashboards_with_it(mut world: World) {
+    let broker = Broker::start().await;
+    let mut offer = offering("db");
+    offer["dashboard_client"] = json!({ "id": "own-dashboard", "secret": "s", "redirect_uri": "https://dashboard.test" });
+    broker.set_catalog(json!({ "services": [offer] }));
+    let ids = |world: &World| world.dashboards.known.lock().iter().map(|client| client.id.clone()).collect::<Vec<_>>();
+    let acme = org(&world, "acme").await;
+    for (round, whole) in [("space", false), ("organization", true)] {
+        let mine = space(&world, &acme, round).await;
+        let mut scoped = body("private", &broker.url);
+        scoped["relationships"] = json!({ "space": { "data": { "guid": mine } } });
+        settle(&world, world.post("admin", "/v3/service_brokers", scoped).await).await;
+        assert_eq!(ids(&world), ["own-dashboard"]);
+        let path = if whole { format!("/v3/organizations/{acme}") } else { format!("/v3/spaces/{mine}") };
+
+        // Nothing is forgotten as long as UAA cannot be asked.
+        world.dashboards.away.store(true, Ordering::SeqCst);
+        let job = settle(&world, world.delete("admin", &path).await).await;
+        let (_, why) = failure(&job);
+        assert!(why.contains("private: ") && why.contains("UAA is away"), "{why}");
+        world.get("admin", &format!("/v3/spaces/{mine}")).await.expect(200);
+        assert_eq!(names(&world, "admin", "/v3/service_brokers").await, ["private"]);
+
+        // What was begun goes on in the next run.
+        world.dashboards.away.store(false, Ordering::SeqCst);
+        let answered = world.delete("admin", &path).await;
+        let location = answered.headers["Location"].to_str().unwrap().to_owned();
+        world.kill().await;
+        world.clock.advance(std::time::Duration::from_secs(60));
+        assert_eq!(crate::tests::marketplace::settle_job(&world, &location).await["state"], "COMPLETE");
+        assert!(ids(&world).is_empty(), "{round}");
+        assert_eq!(world.get("admin", &format!("/v3/spaces/{mine}")).await.status, 404);
+        assert!(names(&world, "admin", "/v3/service_brokers").await.is_empty());
+    }
+    assert_eq!(events(&world, "audit.service_broker.delete").await.len(), 2);
+    assert_eq!(events(&world, "audit.service_dashboard_client.delete").await.len(), 2);
+}
+
 /// Waits until no work at brokers is under way; the clock stands still.
 async fn ended(world: &World) {
     for _ in 0..500 {
@@ -771,5 +821,6 @@ super::scenarios! {
     usage_events_tell_what_was_there_to_those_who_bill,
     app_usage_events_tell_what_ran_and_how_much_of_it,
     dashboards_get_clients_in_uaa_as_long_as_their_broker_offers_them,
+    a_space_takes_its_brokers_and_the_clients_of_their_dashboards_with_it,
     a_broker_of_the_platform_is_asked_until_it_answers_and_its_plans_are_for_everybody,
 }

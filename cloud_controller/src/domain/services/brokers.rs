@@ -212,37 +212,43 @@ fn synchronization<'a>(
 /// # Errors
 /// [`Rule::BrokerNotRemovable`] while there are instances.
 pub fn delete(tx: &mut Tx<'_>, guid: &str) -> Result<Job> {
-    let mut broker = writable(tx, guid)?;
+    let broker = writable(tx, guid)?;
     if store::in_use(tx.conn, guid)? {
         return Err(not_removable(&broker));
     }
+    let (user, job) = (Originator::of(tx), Some(("service_broker.delete", (KIND, guid))));
+    begin_delete(tx, &broker, user, job)?.ok_or_else(|| Error::internal("deleting a broker", "it has no job"))
+}
+
+/// Begins to delete a broker as a part of something larger, unless that is under way; the deletion of its space is woken when
+/// it is gone, or told why it is not.
+pub fn delete_part(tx: &mut Tx<'_>, broker: &Broker, user: Option<Originator>) -> Result<()> {
+    match operations::of(tx, Kind::BrokerDelete, &broker.guid)? {
+        Some(_) => Ok(()),
+        None => begin_delete(tx, broker, user, None).map(drop),
+    }
+}
+
+fn begin_delete(
+    tx: &mut Tx<'_>,
+    broker: &Broker,
+    user: Option<Originator>,
+    job: Option<(&str, (&str, &str))>,
+) -> Result<Option<Job>> {
     let new = New {
         kind: Kind::BrokerDelete,
-        resource: guid,
-        broker: Some(guid),
-        user: Originator::of(tx),
+        resource: &broker.guid,
+        broker: Some(&broker.guid),
+        user,
         target: Target::default(),
         data: Value::Null,
         time: MAX_POLLING,
-        job: Some(("service_broker.delete", (KIND, guid))),
+        job,
     };
-    let job =
-        operations::begin_job(tx, new, || Error::invalid("Cannot delete a broker when other operation is already in progress"))?;
-    broker.state = DELETE_IN_PROGRESS.to_owned();
-    store::save(tx.conn, &broker)?;
+    let busy = || Error::invalid("Cannot delete a broker when other operation is already in progress");
+    let job = operations::begin(tx, new, busy)?;
+    store::save(tx.conn, &Broker { state: DELETE_IN_PROGRESS.to_owned(), ..broker.clone() })?;
     Ok(job)
-}
-
-/// Deletes a broker whose space is about to go.
-///
-/// # Errors
-/// [`Rule::BrokerNotRemovable`] while there are instances.
-pub fn forget(tx: &mut Tx<'_>, broker: &Broker) -> Result<()> {
-    if store::in_use(tx.conn, &broker.guid)? {
-        return Err(not_removable(broker));
-    }
-    remove(tx, broker)?;
-    record(tx, "audit.service_broker.delete", broker, json!({}))
 }
 
 fn not_removable(broker: &Broker) -> Error {
@@ -376,14 +382,28 @@ fn finish(tx: &mut Tx<'_>, op: &Operation) -> Result<Ended> {
     }
     remove(tx, &broker)?;
     op.record(tx, event("audit.service_broker.delete", &broker, json!({ "request": {} })))?;
+    tell_space(tx, &broker, None)?;
     Ok(Ended::well())
 }
 
 fn stay(tx: &mut Tx<'_>, op: &Operation, why: Error) -> Result<Ended> {
     if let Some(broker) = store::find(tx.conn, op.resource())? {
+        tell_space(tx, &broker, Some(&why))?;
         store::save(tx.conn, &Broker { state: DELETE_FAILED.to_owned(), ..broker })?;
     }
     Ok(Ended::failed(why))
+}
+
+/// Has the deletion of a broker's space, if there is one, go on.
+fn tell_space(tx: &mut Tx<'_>, broker: &Broker, why: Option<&Error>) -> Result<()> {
+    let Some(space) = &broker.space_guid else { return Ok(()) };
+    if let Some(why) = why
+        && let Some(mut parent) = operations::of(tx, Kind::SpaceDelete, space)?
+    {
+        parent.data["failed"][&broker.guid] = why.to_string().into();
+        parent.save(tx)?;
+    }
+    operations::wake(tx, Kind::SpaceDelete, space)
 }
 
 /// A broker of the platform's own.

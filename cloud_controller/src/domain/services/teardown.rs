@@ -113,6 +113,12 @@ fn instance_part(tx: &mut Tx<'_>, op: &Operation, instance: &Instance, scope: &S
     Ok(())
 }
 
+fn failed(scope: &Scope, parts: &Parts) -> Error {
+    let lead =
+        format!("Deletion of space {} failed because one or more resources within could not be deleted.", scope.space.name);
+    Error::rule(Rule::SpaceDeletionFailed, format!("{lead}\n\n{}", parts.failed.join("\n")))
+}
+
 fn tried(op: &Operation, guid: &str) -> bool {
     op.data["tried"][guid].as_bool().unwrap_or(false)
 }
@@ -141,14 +147,24 @@ impl Handler for OfSpace {
         if parts.waiting {
             return Ok(Prepared::Wait);
         }
-        let lead =
-            format!("Deletion of space {} failed because one or more resources within could not be deleted.", scope.space.name);
         if !parts.failed.is_empty() {
-            let text = format!("{lead}\n\n{}", parts.failed.join("\n"));
-            return Self::end(tx, op, Some(Error::rule(Rule::SpaceDeletionFailed, text)));
+            return Self::end(tx, op, Some(failed(&scope, &parts)));
         }
+        // With instances gone, brokers can go: what UAA has of their dashboards, then they themselves.
         for broker in store::service_brokers::of_space(tx.conn, &scope.space.guid)? {
-            brokers::forget(tx, &broker)?;
+            match op.data["failed"][&broker.guid].as_str() {
+                Some(why) => parts.failed.push(format!("{}: {why}", broker.name)),
+                None => {
+                    brokers::delete_part(tx, &broker, op.user.clone())?;
+                    parts.waiting = true;
+                }
+            }
+        }
+        if parts.waiting {
+            return Ok(Prepared::Wait);
+        }
+        if !parts.failed.is_empty() {
+            return Self::end(tx, op, Some(failed(&scope, &parts)));
         }
         match spaces::delete_with_all(tx, &scope.space, &scope.org) {
             Ok(()) => Self::end(tx, op, None),
