@@ -646,13 +646,20 @@ const CASES: &[Case] = &[
     Case { name: "bind", steps: &[("PUT", "service_bindings"), ("GET", "last_operation"), ("GET", "/service_bindings/")] },
     Case { name: "update", steps: &[("PATCH", "/v2/service_instances/"), ("GET", "last_operation")] },
     Case { name: "unbind", steps: &[("DELETE", "service_bindings"), ("GET", "last_operation")] },
+    Case { name: "backup", steps: &[("POST", "/backups"), ("GET", "last_operation")] },
+    Case { name: "restore", steps: &[("POST", "/restore"), ("GET", "last_operation")] },
+    Case { name: "delete backup", steps: &[("DELETE", "/backups/"), ("GET", "last_operation")] },
+    Case {
+        name: "clone",
+        steps: &[("PUT", "/v2/service_instances/"), ("GET", "last_operation"), ("GET", "/v2/service_instances/")],
+    },
     Case {
         name: "delete",
         steps: &[("DELETE", "service_bindings"), ("DELETE", "/v2/service_instances/"), ("GET", "last_operation")],
     },
 ];
 
-/// What there is before something is asked for: the instance, and its key.
+/// What there is before something is asked for: the instance, and its key or backup.
 async fn prepared(world: &World, market: &Market, case: &str) -> (String, String) {
     market.broker.set_polls(None);
     let (mut instance, mut key) = (String::new(), String::new());
@@ -665,6 +672,11 @@ async fn prepared(world: &World, market: &Market, case: &str) -> (String, String
         let list = world.get("admin", "/v3/service_credential_bindings").await.expect(200);
         key = list["resources"][0]["guid"].as_str().unwrap().to_owned();
     }
+    if matches!(case, "restore" | "delete backup" | "clone") {
+        let answered = world.post("admin", &format!("/v3/service_instances/{instance}/backups"), json!({})).await;
+        key = answered.body["guid"].as_str().unwrap().to_owned();
+        assert_eq!(settle(world, answered).await["state"], "COMPLETE");
+    }
     (instance, key)
 }
 
@@ -675,25 +687,53 @@ async fn ask(world: &World, market: &Market, case: &str, instance: &str, key: &s
         "bind" => market.ask_key(world, instance, "key").await,
         "update" => world.patch("admin", &path, json!({ "parameters": { "size": 9 } })).await,
         "unbind" => world.delete("admin", &format!("/v3/service_credential_bindings/{key}")).await,
+        "backup" => world.post("admin", &format!("{path}/backups"), json!({})).await,
+        "restore" => world.post("admin", &format!("{path}/actions/restore"), json!({ "backup": { "guid": key } })).await,
+        "delete backup" => world.delete("admin", &format!("{path}/backups/{key}")).await,
+        "clone" => {
+            let mut body = market.body("copy", "small");
+            body["clone_from"] = json!({ "service_instance": { "guid": instance }, "backup": { "guid": key } });
+            world.post("admin", "/v3/service_instances", body).await
+        }
         _ => world.delete("admin", &path).await,
     }
 }
 
 /// What must be in the end, whatever happened on the way.
-async fn check(world: &World, market: &Market, case: &str, told: &str) {
+async fn check(world: &World, market: &Market, case: &str, key: &str, told: &str) {
     let instance = named(world, "mydb").await;
-    let known: Vec<String> = instance["guid"].as_str().map(str::to_owned).into_iter().collect();
+    let mut known = guids(world, INSTANCES).await;
+    known.sort();
     assert_eq!(market.broker.instances(), known, "{told}");
     let list = world.get("admin", "/v3/service_credential_bindings").await.expect(200);
     let keys: Vec<String> =
         list["resources"].as_array().unwrap().iter().map(|key| key["guid"].as_str().unwrap().to_owned()).collect();
     assert_eq!(market.broker.bindings(), keys, "{told}");
-    assert_eq!(known.len(), usize::from(case != "delete"), "{told}");
+    let expected = match case {
+        "delete" => 0,
+        "clone" => 2,
+        _ => 1,
+    };
+    assert_eq!(known.len(), expected, "{told}");
     assert_eq!(keys.len(), usize::from(case == "bind"), "{told}");
     if case != "delete" {
         assert_eq!(instance["last_operation"]["state"], "succeeded", "{told}: {instance}");
     }
     match case {
+        "backup" => {
+            let path = format!("/v3/service_instances/{}/backups", known[0]);
+            assert_eq!(market.broker.backups(), guids(world, &path).await, "{told}");
+            assert_eq!(market.broker.backups().len(), 1, "{told}");
+        }
+        "restore" => assert!(market.broker.restored().iter().any(|restored| restored == key), "{told}"),
+        "delete backup" => assert!(market.broker.backups().is_empty(), "{told}"),
+        "clone" => {
+            let copy = named(world, "copy").await;
+            assert_eq!(copy["last_operation"]["state"], "succeeded", "{told}: {copy}");
+            let kept = market.broker.instance(copy["guid"].as_str().unwrap()).unwrap();
+            let source = json!({ "instance_id": instance["guid"], "backup_id": key });
+            assert_eq!(kept["cupola_clone_from"], source, "{told}");
+        }
         "update" => {
             let kept = market.broker.instance(&known[0]).unwrap();
             assert_eq!(kept["parameters"], json!({ "size": 9 }), "{told}");
@@ -709,7 +749,7 @@ async fn check(world: &World, market: &Market, case: &str, told: &str) {
 }
 
 async fn killed_at_every_step(mut world: World, name: &str) {
-    let market = Market::open(&world).await;
+    let market = with_backups(&world).await;
     let case = CASES.iter().find(|case| case.name == name).unwrap();
     {
         for polls in [None, Some(2)] {
@@ -749,7 +789,7 @@ async fn killed_at_every_step(mut world: World, name: &str) {
                     let job = settle_job(&world, &location).await;
                     assert_eq!(job["state"], "COMPLETE", "{told}: {job}");
                     drain(&world).await;
-                    check(&world, &market, case.name, &told).await;
+                    check(&world, &market, case.name, &key, &told).await;
                     // Every repeat went out under the same id.
                     let ids: std::collections::BTreeSet<String> = market
                         .broker
@@ -778,6 +818,18 @@ async fn a_controller_killed_while_an_instance_changes_goes_on_where_it_was(worl
 async fn a_controller_killed_while_something_is_unbound_goes_on_where_it_was(world: World) {
     killed_at_every_step(world, "unbind").await;
 }
+async fn a_controller_killed_while_a_backup_is_made_goes_on_where_it_was(world: World) {
+    killed_at_every_step(world, "backup").await;
+}
+async fn a_controller_killed_while_a_backup_is_restored_goes_on_where_it_was(world: World) {
+    killed_at_every_step(world, "restore").await;
+}
+async fn a_controller_killed_while_a_backup_is_deleted_goes_on_where_it_was(world: World) {
+    killed_at_every_step(world, "delete backup").await;
+}
+async fn a_controller_killed_while_an_instance_is_copied_goes_on_where_it_was(world: World) {
+    killed_at_every_step(world, "clone").await;
+}
 async fn a_controller_killed_while_an_instance_is_deleted_goes_on_where_it_was(world: World) {
     killed_at_every_step(world, "delete").await;
 }
@@ -796,11 +848,12 @@ async fn unfinished_job(world: &World) -> String {
 async fn clear(world: &World, market: &Market) {
     market.broker.clear_scripts();
     market.broker.set_polls(None);
-    if let Some(guid) = named(world, "mydb").await["guid"].as_str() {
+    for guid in guids(world, INSTANCES).await {
         let job = settle(world, world.delete("admin", &format!("/v3/service_instances/{guid}")).await).await;
         assert_eq!(job["state"], "COMPLETE", "{job}");
     }
     assert!(market.broker.instances().is_empty() && market.broker.bindings().is_empty());
+    assert!(market.broker.backups().is_empty(), "they go with their instance");
 }
 
 /// Guids in a list.
@@ -891,12 +944,84 @@ async fn instances_of_one_name_meet_in_one_space_only(world: World) {
     assert_eq!(settle(&world, world.post("admin", "/v3/service_instances", body).await).await["state"], "COMPLETE");
 }
 
-async fn backups_are_made_restored_and_deleted_and_instances_copied(world: World) {
+/// A market whose broker makes backups.
+async fn with_backups(world: &World) -> Market {
     let broker = Broker::start().await;
     let mut catalog = broker::catalog("db");
     catalog["services"][0]["metadata"]["cupola.dev/backups"] = true.into();
     broker.set_catalog(catalog);
-    let market = Market::with(&world, broker).await;
+    Market::with(world, broker).await
+}
+
+async fn a_backup_that_failed_leaves_nothing_at_the_broker(world: World) {
+    let market = with_backups(&world).await;
+    let guid = market.instance(&world, "mydb").await;
+    let path = format!("/v3/service_instances/{guid}");
+    let post = || Script::next("POST", "/backups").but_does_it();
+    let failed = json!({ "state": "failed", "description": "the disk is full" });
+    let of_backup =
+        json!({ "id": "x", "state": "failed", "created_at": "2026-01-02T03:04:05Z", "description": "the disk is full" });
+    let cases = [
+        ("closed", None, post().closes(), "connection"),
+        ("an error", None, post().answers(500, json!({ "description": "the disk is full" })), "the disk is full"),
+        ("invalid JSON", None, post().says(201, &[], b"{"), "invalid response"),
+        ("failed at once", None, post().answers(201, of_backup), "the disk is full"),
+        ("failed later", Some(1), Script::next("GET", "last_operation").answers(200, failed), "the disk is full"),
+    ];
+    for (name, polls, script, why) in cases {
+        market.broker.set_polls(polls);
+        market.broker.script(script);
+        let job = settle(&world, world.post("admin", &format!("{path}/backups"), json!({})).await).await;
+        let detail = job["errors"][0]["detail"].as_str().unwrap();
+        assert!(detail.starts_with("backup could not be completed: ") && detail.contains(why), "{name}: {detail}");
+        let shown = world.get("admin", &path).await.expect(200)["last_operation"].clone();
+        assert_eq!((&shown["type"], &shown["state"]), (&json!("update"), &json!("failed")), "{name}");
+        assert!(shown["description"].as_str().unwrap().contains(why), "{name}: {shown}");
+        drain(&world).await;
+        assert!(market.broker.backups().is_empty(), "{name}");
+    }
+    // Nothing of it stands in the way. What was refused was never made: nobody asks to delete it.
+    market.broker.forget_seen();
+    market.broker.script(Script::next("POST", "/backups").answers(422, json!({ "error": "ConcurrencyError" })));
+    let job = settle(&world, world.post("admin", &format!("{path}/backups"), json!({})).await).await;
+    assert_eq!(job["state"], "FAILED", "{job}");
+    assert!(under_way(&world).await.is_empty());
+    let job = settle(&world, world.post("admin", &format!("{path}/backups"), json!({})).await).await;
+    assert_eq!(job["state"], "COMPLETE", "{job}");
+    assert!(market.broker.seen_with("DELETE").is_empty());
+    // With the instance gone, its backups are too.
+    market.broker.script(post().closes());
+    market.broker.script(Script::next("DELETE", "/backups/").answers(503, json!({})).always());
+    settle(&world, world.post("admin", &format!("{path}/backups"), json!({})).await).await;
+    assert_eq!(settle(&world, world.delete("admin", &path).await).await["state"], "COMPLETE");
+    drain(&world).await;
+    assert!(market.broker.backups().is_empty());
+}
+
+async fn an_update_that_must_not_be_repeated_says_so(world: World) {
+    let market = Market::open(&world).await;
+    let guid = market.instance(&world, "mydb").await;
+    let path = format!("/v3/service_instances/{guid}");
+    let text = "too large The service broker says that repeating this update does not help.";
+    for polls in [None, Some(0)] {
+        market.broker.set_polls(polls);
+        let no = json!({ "state": "failed", "description": "too large", "update_repeatable": false });
+        market.broker.script(match polls {
+            None => Script::next("PATCH", &guid).answers(400, no),
+            Some(_) => Script::next("GET", "last_operation").answers(200, no),
+        });
+        let job = settle(&world, world.patch("admin", &path, json!({ "parameters": {} })).await).await;
+        let detail = job["errors"][0]["detail"].as_str().unwrap();
+        assert!(detail.contains("too large") && detail.contains("repeating this update does not help"), "{detail}");
+        assert_eq!(market.broker.seen_with("PATCH").len(), 1, "the platform itself does not repeat it");
+        market.broker.forget_seen();
+    }
+    let shown = world.get("admin", &path).await.expect(200);
+    assert_eq!(shown["last_operation"]["description"], text);
+}
+
+async fn backups_are_made_restored_and_deleted_and_instances_copied(world: World) {
+    let market = with_backups(&world).await;
     role(&world, "dev", "space_developer", &market.space).await;
     role(&world, "auditor", "space_auditor", &market.space).await;
     let guid = market.instance(&world, "mydb").await;
@@ -916,7 +1041,10 @@ async fn backups_are_made_restored_and_deleted_and_instances_copied(world: World
         let body = json!({ "backup": { "guid": backup } });
         let job = settle(&world, world.post("dev", &format!("{path}/actions/restore"), body).await).await;
         assert_eq!(job["state"], "COMPLETE", "{job}");
-        assert_eq!(named(&world, "mydb").await["last_operation"]["type"], "restore");
+        // The official client knows no other word.
+        let last = named(&world, "mydb").await["last_operation"].clone();
+        assert_eq!((&last["type"], &last["state"]), (&json!("update"), &json!("succeeded")));
+        assert_eq!(last["description"], format!("Restored backup {backup}"));
         let mut copy = market.body("copy", "small");
         copy["clone_from"] = json!({ "service_instance": { "guid": guid }, "backup": { "guid": backup } });
         let job = settle(&world, world.post("dev", "/v3/service_instances", copy).await).await;
@@ -965,7 +1093,13 @@ super::scenarios! {
     a_controller_killed_while_something_is_bound_goes_on_where_it_was,
     a_controller_killed_while_an_instance_changes_goes_on_where_it_was,
     a_controller_killed_while_something_is_unbound_goes_on_where_it_was,
+    a_controller_killed_while_a_backup_is_made_goes_on_where_it_was,
+    a_controller_killed_while_a_backup_is_restored_goes_on_where_it_was,
+    a_controller_killed_while_a_backup_is_deleted_goes_on_where_it_was,
+    a_controller_killed_while_an_instance_is_copied_goes_on_where_it_was,
     a_controller_killed_while_an_instance_is_deleted_goes_on_where_it_was,
+    a_backup_that_failed_leaves_nothing_at_the_broker,
+    an_update_that_must_not_be_repeated_says_so,
     backups_are_made_restored_and_deleted_and_instances_copied,
     any_history_leaves_nothing_at_the_broker_that_nobody_knows_of,
     instances_of_one_name_meet_in_one_space_only,

@@ -138,6 +138,8 @@ struct State {
     bindings: BTreeMap<String, Kept>,
     /// Instance and backup.
     backups: Vec<(String, String)>,
+    /// Instance and backup, in the order of restoring.
+    restored: Vec<(String, String)>,
     holding: usize,
 }
 
@@ -214,6 +216,14 @@ impl Broker {
     /// Ids of the bindings that the broker has.
     pub fn bindings(&self) -> Vec<String> {
         self.shared.state.lock().bindings.keys().cloned().collect()
+    }
+    /// Ids of the backups that the broker has, oldest first.
+    pub fn backups(&self) -> Vec<String> {
+        self.shared.state.lock().backups.iter().map(|(_, backup)| backup.clone()).collect()
+    }
+    /// The backups that were restored, in that order.
+    pub fn restored(&self) -> Vec<String> {
+        self.shared.state.lock().restored.iter().map(|(_, backup)| backup.clone()).collect()
     }
     /// What an instance was last told to be.
     pub fn instance(&self, id: &str) -> Option<Value> {
@@ -397,7 +407,10 @@ impl State {
                 make(&mut self.bindings, id, seen, polls, binding(instance, id))
             }
             ("PATCH", ["v2", "service_instances", id]) => change(&mut self.instances, id, seen, polls),
-            ("DELETE", ["v2", "service_instances", id]) => remove(&mut self.instances, id, polls),
+            ("DELETE", ["v2", "service_instances", id]) => {
+                self.backups.retain(|(of, _)| of != id);
+                remove(&mut self.instances, id, polls)
+            }
             ("DELETE", ["v2", "service_instances", _, "service_bindings", id]) => remove(&mut self.bindings, id, polls),
             ("GET", ["v2", "service_instances", id]) => match self.instances.get(*id).filter(|kept| kept.work.is_none()) {
                 Some(kept) => {
@@ -423,14 +436,24 @@ impl State {
             }
             ("POST", ["v2", "service_instances", instance, "backups"]) => {
                 let id = seen.body["id"].as_str().unwrap_or_default().to_owned();
-                self.backups.push(((*instance).to_owned(), id.clone()));
                 let made = json!({ "id": id, "state": "succeeded", "created_at": "2026-01-02T03:04:05Z" });
-                self.begin(instance, polls, 201, made)
+                let of = ((*instance).to_owned(), id);
+                match (self.backups.contains(&of), self.instances.get(*instance).is_some_and(|kept| kept.work.is_some())) {
+                    (true, true) => self.begin(instance, polls, 201, made),
+                    (true, false) => say(200, &made),
+                    (false, _) => {
+                        self.backups.push(of);
+                        self.begin(instance, polls, 201, made)
+                    }
+                }
             }
             ("POST", ["v2", "service_instances", instance, "restore"]) => {
                 let wanted = seen.body["backup_id"].as_str().unwrap_or_default();
                 match self.backups.iter().any(|(of, id)| of == instance && id == wanted) {
-                    true => self.begin(instance, polls, 200, json!({})),
+                    true => {
+                        self.restored.push(((*instance).to_owned(), wanted.to_owned()));
+                        self.begin(instance, polls, 200, json!({}))
+                    }
                     false => say(404, &json!({ "description": "no such backup" })),
                 }
             }

@@ -10,8 +10,9 @@ use crate::{
     domain::{
         Access, Error, Result, Tx,
         services::{
-            instances,
+            instances, mitigation,
             operations::{self, Ended, Handler, Kind, New, Operation, Originator, Prepared, polling_time},
+            provisioning,
         },
     },
     store::{
@@ -72,7 +73,7 @@ fn begin(tx: &mut Tx<'_>, guid: &str, kind: Kind, operation: &str, backup: &str)
     if instances::busy(&instance) {
         return Err(instances::in_progress(&instance));
     }
-    instances::note(tx, &mut instance, doing(kind), "in progress", "");
+    note(tx, &mut instance, "in progress", &format!("{} backup {backup}", words(kind).1));
     store::save(tx.conn, &instance)?;
     let user = Originator::of(tx);
     let work = New {
@@ -88,13 +89,23 @@ fn begin(tx: &mut Tx<'_>, guid: &str, kind: Kind, operation: &str, backup: &str)
     operations::begin_job(tx, work, || instances::in_progress(&instance))
 }
 
-/// What the last operation of an instance is called.
-fn doing(kind: Kind) -> &'static str {
+/// What is done, in texts; what is being done; what was done.
+fn words(kind: Kind) -> (&'static str, &'static str, &'static str) {
     match kind {
-        Kind::BackupDelete => "delete backup",
-        Kind::BackupRestore => "restore",
-        _ => "backup",
+        Kind::BackupDelete => ("delete backup", "Deleting", "Deleted"),
+        Kind::BackupRestore => ("restore", "Restoring", "Restored"),
+        _ => ("backup", "Making", "Made"),
     }
+}
+
+/// Notes what is being done about an instance: an update, for clients know no other word; the description says more.
+fn note(tx: &Tx<'_>, instance: &mut Instance, state: &str, description: &str) {
+    instances::note(tx, instance, "update", state, description);
+}
+
+/// The backup that an operation is about.
+fn of(op: &Operation) -> &str {
+    op.data["backup"].as_str().unwrap_or_default()
 }
 
 /// Makes, deletes and restores backups.
@@ -104,11 +115,11 @@ impl OfInstance {
     fn ended(tx: &mut Tx<'_>, op: &Operation, state: &str, description: &str, usable: Option<bool>) -> Result<()> {
         let Some(mut instance) = store::find(tx.conn, op.resource())? else { return Ok(()) };
         instance.unusable |= usable == Some(false);
-        instances::note(tx, &mut instance, doing(op.kind), state, description);
+        note(tx, &mut instance, state, description);
         store::save(tx.conn, &instance)?;
         let scope = instances::scope(tx, &instance)?;
         if state == "succeeded" {
-            let verb = doing(op.kind).replace(' ', "_");
+            let verb = words(op.kind).0.replace(' ', "_");
             instances::record(tx, &verb, &instance, &scope, json!({ "backup_guid": op.data["backup"] }))?;
         }
         operations::wake(tx, Kind::SpaceDelete, &instance.space_guid)
@@ -120,12 +131,16 @@ impl Handler for OfInstance {
         if store::find(tx.conn, op.resource())?.is_none() {
             return Ok(Prepared::End(Ended::failed(Error::NotFound("Service instance"))));
         }
-        let (instance, backup) = (op.resource().to_owned(), op.data["backup"].as_str().unwrap_or_default().to_owned());
+        let (instance, backup) = (op.resource().to_owned(), of(op).to_owned());
         Ok(Prepared::Send(match op.kind {
             Kind::BackupDelete => Request::DeleteBackup { instance, backup },
             Kind::BackupRestore => Request::Restore { instance, backup },
             _ => Request::CreateBackup { instance, backup },
         }))
+    }
+
+    fn progress(&self, tx: &mut Tx<'_>, op: &mut Operation, description: Option<&str>) -> Result<()> {
+        provisioning::progress(tx, op, description)
     }
 
     fn succeeded(&self, tx: &mut Tx<'_>, op: &mut Operation, body: &Object) -> Result<std::result::Result<Ended, Failure>> {
@@ -134,16 +149,22 @@ impl Handler for OfInstance {
             let why = body.get("description").and_then(serde_json::Value::as_str).unwrap_or("The backup failed.");
             return Ok(Err(Failure::new(FailureKind::OperationFailed, why)));
         }
-        Self::ended(tx, op, "succeeded", "", None)?;
+        let done = format!("{} backup {}", words(op.kind).2, of(op));
+        Self::ended(tx, op, "succeeded", &done, None)?;
         Ok(Ok(Ended::well()))
     }
 
     fn failed(&self, tx: &mut Tx<'_>, op: &mut Operation, failure: &Failure) -> Result<Ended> {
         let text = match failure.kind {
-            FailureKind::Overdue => format!("Service Broker failed to {} within the required time.", doing(op.kind)),
+            FailureKind::Overdue => format!("Service Broker failed to {} within the required time.", words(op.kind).0),
             _ => failure.text.clone(),
         };
         Self::ended(tx, op, "failed", &text, failure.instance_usable)?;
-        Ok(Ended::failed(op.unable(tx, doing(op.kind), failure)?))
+        // Unlike an instance that could not be made, nobody has a use for what there may be.
+        let left = failure.orphan || matches!(failure.kind, FailureKind::OperationFailed | FailureKind::Overdue);
+        if op.kind == Kind::BackupCreate && left {
+            mitigation::begin_backup(tx, of(op), op.broker(), &op.target)?;
+        }
+        Ok(Ended::failed(op.unable(tx, words(op.kind).0, failure)?))
     }
 }

@@ -8,12 +8,22 @@ use crate::{
         Error, Result, Tx,
         services::operations::{self, Ended, Handler, Kind, MAX_POLLING, New, Operation, Prepared, Target},
     },
+    store::service_instances,
 };
 use serde_json::Value;
 
 /// Begins to remove an instance or a binding that may be left over, unless that is under way.
 pub fn begin(tx: &mut Tx<'_>, kind: Kind, broker: Option<&str>, target: &Target) -> Result<()> {
     let resource = target.binding.as_ref().unwrap_or(&target.instance);
+    begin_of(tx, kind, resource, broker, target)
+}
+
+/// Begins to remove a backup that may be left over.
+pub fn begin_backup(tx: &mut Tx<'_>, backup: &str, broker: Option<&str>, target: &Target) -> Result<()> {
+    begin_of(tx, Kind::OrphanBackup, backup, broker, target)
+}
+
+fn begin_of(tx: &mut Tx<'_>, kind: Kind, resource: &str, broker: Option<&str>, target: &Target) -> Result<()> {
     if operations::of(tx, kind, resource)?.is_some() {
         return Ok(());
     }
@@ -25,8 +35,15 @@ pub fn begin(tx: &mut Tx<'_>, kind: Kind, broker: Option<&str>, target: &Target)
 pub struct Orphan;
 
 impl Handler for Orphan {
-    fn prepare(&self, _: &mut Tx<'_>, op: &mut Operation) -> Result<Prepared> {
+    fn prepare(&self, tx: &mut Tx<'_>, op: &mut Operation) -> Result<Prepared> {
         let of = op.target.of_instance();
+        if op.kind == Kind::OrphanBackup {
+            // Backups go with their instance.
+            return Ok(match service_instances::find(tx.conn, &of.instance)? {
+                Some(_) => Prepared::Send(Request::DeleteBackup { instance: of.instance, backup: op.resource().to_owned() }),
+                None => Prepared::End(Ended::well()),
+            });
+        }
         Ok(Prepared::Send(match &op.target.binding {
             Some(binding) => Request::Unbind { of, binding: binding.clone() },
             None => Request::Deprovision(of),

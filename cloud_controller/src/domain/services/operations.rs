@@ -105,6 +105,8 @@ kinds! {
     OrphanInstance = "orphan.instance" => &super::mitigation::Orphan,
     /// Something may be left over of a bind that failed.
     OrphanBinding = "orphan.binding" => &super::mitigation::Orphan,
+    /// Something may be left over of a backup that failed.
+    OrphanBackup = "orphan.backup" => &super::mitigation::Orphan,
     /// A route with a service is to go.
     RouteDelete = "route.delete" => &super::owners::Owner { app: false },
     /// A space with services is to go.
@@ -657,7 +659,7 @@ pub fn settle(tx: &mut Tx<'_>, mut op: Operation, owner: &str, reply: Reply) -> 
         attempts: op.row.attempts,
         began: moment(op.row.created_at),
         deadline: moment(op.row.deadline_at),
-        orphan: matches!(op.kind, Kind::OrphanInstance | Kind::OrphanBinding),
+        orphan: matches!(op.kind, Kind::OrphanInstance | Kind::OrphanBinding | Kind::OrphanBackup),
         fetch_may_fail: handler.fetch_may_fail(),
     };
     match decide(&facts, reply, tx.now) {
