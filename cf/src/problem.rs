@@ -45,6 +45,9 @@ pub(crate) fn show(error: &anyhow::Error) {
             text = if text.is_empty() { level } else { format!("{text}: {level}") };
         }
     }
+    // What a broker or an app said may be in it.
+    let steering = |c: &char| c.is_control() && !matches!(c, '\n' | '\t');
+    text.retain(|c| !steering(&c));
     eprintln!("{text}");
     if let Some(problem) = error.downcast_ref::<Problem>() {
         problem.details.iter().for_each(|line| eprintln!("   {line}"));

@@ -74,8 +74,9 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) {
 }
 
 fn table_lines(headings: &[&str], rows: &[Vec<String>]) -> Vec<String> {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
     let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -96,7 +97,7 @@ fn table_lines(headings: &[&str], rows: &[Vec<String>]) -> Vec<String> {
 pub(crate) fn pairs(rows: &[(&str, String)]) {
     let widest = rows.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
     for (key, value) in rows {
-        say!("{}", format!("{key}:{}{value}", " ".repeat(widest - key.len() + 3)).trim_end());
+        say!("{}", format!("{key}:{}{}", " ".repeat(widest - key.len() + 3), plain(value)).trim_end());
     }
 }
 
@@ -136,6 +137,14 @@ fn iso(moment: Timestamp, zone: &TimeZone) -> String {
     moment.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string().replace("+00:00", "Z")
 }
 
+/// A moment of the API as the official client's `events` has it: `2026-11-21T14:20:15.00+0100`.
+pub(crate) fn event_time(text: &str) -> String {
+    match text.parse::<Timestamp>() {
+        Ok(moment) => moment.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S.%2f%z").to_string(),
+        Err(_) => text.to_owned(),
+    }
+}
+
 /// A moment of the API for people, like `Sat 21 Nov 14:20:15 CET 2026`.
 pub(crate) fn calendar(text: &str) -> String {
     match text.parse::<Timestamp>() {
@@ -156,6 +165,11 @@ pub(crate) fn log_time(nanos: i64) -> String {
 pub(crate) fn began(seconds: u64) -> String {
     let span = jiff::SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(0));
     iso(Timestamp::now() - span, &TimeZone::system())
+}
+
+/// Text of somebody else in one line, without characters that would steer the terminal.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|c| if matches!(c, '\n' | '\t') { ' ' } else { c }).filter(|c| !c.is_control()).collect()
 }
 
 /// Text that came from an app or the platform, without characters that would steer the terminal.
@@ -187,6 +201,12 @@ mod tests {
     fn wide_letters_do_not_break_a_table() {
         let lines = table_lines(&["name", "x"], &[row(&["grün", "1"]), row(&["ab", "2"])]);
         assert_eq!(lines[2], "ab     2");
+    }
+
+    #[test]
+    fn nobody_steers_the_terminal_through_a_table() {
+        let lines = table_lines(&["name"], &[row(&["\u{0}a \u{1b}[31mred\nnext"])]);
+        assert_eq!(lines[1], "a [31mred next");
     }
 
     #[test]

@@ -1,15 +1,21 @@
 //! The words and flags of the command line, as the official client has them.
 
+mod args;
 pub(crate) mod services;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+pub(crate) use args::*;
+
+use clap::{
+    CommandFactory, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use std::{path::PathBuf, process::ExitCode};
 
 /// A client of Cloud Foundry platforms.
 #[derive(Debug, Parser)]
 #[command(
     name = "cf",
-    version,
+    version = concat!("version ", env!("CARGO_PKG_VERSION")),
     disable_help_subcommand = false,
     arg_required_else_help = true,
     max_term_width = 120,
@@ -21,14 +27,6 @@ pub(crate) struct Cli {
     pub(crate) verbose: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// Output for programs.
-#[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct Format {
-    /// Print JSON, as the API has it
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -75,23 +73,26 @@ pub(crate) enum Command {
 
     /// List all orgs
     #[command(visible_alias = "o")]
-    Orgs(Format),
+    Orgs(Listing),
     /// Create an org
     #[command(visible_alias = "co", after_help = "EXAMPLES:\n   cf create-org my-org")]
     CreateOrg {
         /// Its name
         org: String,
+        /// Its quota
+        #[arg(short = 'q', long, value_name = "QUOTA")]
+        quota: Option<String>,
     },
     /// Delete an org and everything in it
     DeleteOrg {
         /// Its name
         org: String,
         /// Do not ask
-        #[arg(short = 'f')]
+        #[arg(short = 'f', long)]
         force: bool,
     },
     /// List all spaces in the targeted org
-    Spaces(Format),
+    Spaces(Listing),
     /// Create a space
     #[command(
         visible_alias = "csp",
@@ -103,6 +104,9 @@ pub(crate) enum Command {
         /// Org to create it in
         #[arg(short = 'o')]
         org: Option<String>,
+        /// Its quota
+        #[arg(short = 'q', long, value_name = "QUOTA")]
+        quota: Option<String>,
     },
     /// Delete a space and everything in it
     DeleteSpace {
@@ -112,7 +116,7 @@ pub(crate) enum Command {
         #[arg(short = 'o')]
         org: Option<String>,
         /// Do not ask
-        #[arg(short = 'f')]
+        #[arg(short = 'f', long)]
         force: bool,
     },
 
@@ -144,11 +148,14 @@ pub(crate) enum Command {
     CreateUser {
         /// User name
         user: String,
-        /// Password
+        /// Password; others on this machine may see it here: leave it out to be asked
         password: Option<String>,
         /// Where the user comes from
         #[arg(long)]
         origin: Option<String>,
+        /// Ask for the password
+        #[arg(long, conflicts_with = "password")]
+        password_prompt: bool,
     },
     /// Delete a user
     DeleteUser {
@@ -158,7 +165,7 @@ pub(crate) enum Command {
         #[arg(long)]
         origin: Option<String>,
         /// Do not ask
-        #[arg(short = 'f')]
+        #[arg(short = 'f', long)]
         force: bool,
     },
     /// Change one's own password
@@ -208,7 +215,13 @@ pub(crate) enum Command {
     Push(Box<Push>),
     /// List all apps in the target space
     #[command(visible_alias = "a")]
-    Apps(Format),
+    Apps {
+        /// Do not ask how many instances run
+        #[arg(long)]
+        no_stats: bool,
+        #[command(flatten)]
+        listing: Listing,
+    },
     /// Display health and status for an app
     #[command(after_help = "EXAMPLES:\n   cf app my-app\n   cf app my-app --guid")]
     App {
@@ -246,7 +259,7 @@ pub(crate) enum Command {
         /// Its name
         app: String,
         /// Do not ask
-        #[arg(short = 'f')]
+        #[arg(short = 'f', long)]
         force: bool,
         /// Also delete its routes
         #[arg(short = 'r')]
@@ -358,7 +371,7 @@ pub(crate) enum Command {
         #[arg(long)]
         org_level: bool,
         #[command(flatten)]
-        format: Format,
+        listing: Listing,
     },
     /// Create a route for later use
     #[command(
@@ -388,17 +401,17 @@ pub(crate) enum Command {
         #[command(flatten)]
         route: RouteArgs,
         /// Do not ask
-        #[arg(short = 'f')]
+        #[arg(short = 'f', long)]
         force: bool,
     },
     /// Perform a check to determine whether a route currently exists or not
     CheckRoute(RouteArgs),
     /// List domains in the target org
-    Domains(Format),
+    Domains(Listing),
     /// List all buildpacks
-    Buildpacks(Format),
+    Buildpacks(Listing),
     /// List all stacks
-    Stacks(Format),
+    Stacks(Listing),
     /// Create a buildpack
     #[command(
         after_help = "EXAMPLES:\n   cf create-buildpack my_buildpack ./my-buildpack.zip 1\n   cf create-buildpack my_buildpack ./folder 99 --disable"
@@ -439,14 +452,42 @@ pub(crate) enum Command {
         /// New name
         #[arg(long, value_name = "NAME")]
         rename: Option<String>,
+        /// The one for this stack, of several with one name
+        #[arg(short = 's', value_name = "STACK")]
+        stack: Option<String>,
+        /// Stack for one that has none yet
+        #[arg(long, value_name = "STACK", conflicts_with = "stack")]
+        assign_stack: Option<String>,
     },
     /// Delete a buildpack
     DeleteBuildpack {
         /// Its name
         buildpack: String,
+        /// The one for this stack, of several with one name
+        #[arg(short = 's', long, value_name = "STACK")]
+        stack: Option<String>,
         /// Do not ask
-        #[arg(short = 'f')]
+        #[arg(short = 'f', long)]
         force: bool,
+    },
+
+    /// List what operators can switch on and off
+    FeatureFlags(Format),
+    /// Show whether a feature is on
+    FeatureFlag {
+        /// Its name
+        flag: String,
+    },
+    /// Switch a feature on
+    #[command(after_help = "EXAMPLES:\n   cf enable-feature-flag service_instance_sharing")]
+    EnableFeatureFlag {
+        /// Its name
+        flag: String,
+    },
+    /// Switch a feature off
+    DisableFeatureFlag {
+        /// Its name
+        flag: String,
     },
 
     #[command(flatten)]
@@ -455,242 +496,31 @@ pub(crate) enum Command {
 
 const PUSH_EXAMPLES: &str = "EXAMPLES:\n   cf push my-app\n   cf push my-app -p ./build -b staticfile_buildpack -m 64M\n   cf push -f manifest.yml --var host=blue --vars-file prod.yml\n   cf push my-app -i 3 -k 512M -c './server --port $PORT' --no-route\n\nA .cfignore file in the app's folder names what is not uploaded, as .gitignore does.";
 
-#[derive(Debug, Args)]
-pub(crate) struct Login {
-    /// API address (e.g. api.cf.localhost)
-    #[arg(short = 'a', value_name = "API")]
-    pub(crate) api: Option<String>,
-    /// User name
-    #[arg(short = 'u', value_name = "USERNAME", env = "CF_USERNAME", hide_env_values = true)]
-    pub(crate) user: Option<String>,
-    /// Password; others on this machine may see it here: leave it out to be asked
-    #[arg(short = 'p', value_name = "PASSWORD", env = "CF_PASSWORD", hide_env_values = true)]
-    pub(crate) password: Option<String>,
-    /// Org
-    #[arg(short = 'o', value_name = "ORG")]
-    pub(crate) org: Option<String>,
-    /// Space
-    #[arg(short = 's', value_name = "SPACE")]
-    pub(crate) space: Option<String>,
-    /// Where the user comes from
-    #[arg(long)]
-    pub(crate) origin: Option<String>,
-    /// Do not check the platform's certificate. Not recommended
-    #[arg(long)]
-    pub(crate) skip_ssl_validation: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Auth {
-    /// User name, or client id
-    #[arg(env = "CF_USERNAME", hide_env_values = true)]
-    pub(crate) user: String,
-    /// Password, or client secret
-    #[arg(env = "CF_PASSWORD", hide_env_values = true)]
-    pub(crate) password: String,
-    /// Log in as a client
-    #[arg(long)]
-    pub(crate) client_credentials: bool,
-    /// Where the user comes from
-    #[arg(long)]
-    pub(crate) origin: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ApiArgs {
-    /// API address
-    pub(crate) url: Option<String>,
-    /// Do not check the platform's certificate. Not recommended
-    #[arg(long)]
-    pub(crate) skip_ssl_validation: bool,
-    /// Forget the API address
-    #[arg(long)]
-    pub(crate) unset: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Target {
-    /// Org
-    #[arg(short = 'o', value_name = "ORG")]
-    pub(crate) org: Option<String>,
-    /// Space
-    #[arg(short = 's', value_name = "SPACE")]
-    pub(crate) space: Option<String>,
-    #[command(flatten)]
-    pub(crate) format: Format,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Curl {
-    /// Path of the API, /v3/...
-    pub(crate) path: String,
-    /// Method (GET, or POST with -d)
-    #[arg(short = 'X', value_name = "METHOD")]
-    pub(crate) method: Option<String>,
-    /// Header, may be given several times
-    #[arg(short = 'H', value_name = "HEADER")]
-    pub(crate) headers: Vec<String>,
-    /// Body, or @file
-    #[arg(short = 'd', value_name = "DATA", allow_hyphen_values = true)]
-    pub(crate) data: Option<String>,
-    /// Show the answer's headers too
-    #[arg(short = 'i')]
-    pub(crate) include: bool,
-    /// Write the body to a file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-    /// Exit with 22 on HTTP errors
-    #[arg(long)]
-    pub(crate) fail: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AppArg {
-    /// Its name
-    pub(crate) app: String,
-    /// Do not wait for all instances, only for the first
-    #[arg(long)]
-    pub(crate) no_wait: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Scale {
-    /// The app
-    pub(crate) app: String,
-    /// Number of instances
-    #[arg(short = 'i', value_name = "NUM")]
-    pub(crate) instances: Option<u32>,
-    /// Memory limit (e.g. 256M, 1G)
-    #[arg(short = 'm', value_name = "SIZE")]
-    pub(crate) memory: Option<String>,
-    /// Disk limit (e.g. 256M, 1G)
-    #[arg(short = 'k', value_name = "SIZE")]
-    pub(crate) disk: Option<String>,
-    /// Log rate limit per second (e.g. 16K, -1 for none)
-    #[arg(short = 'l', value_name = "RATE", allow_hyphen_values = true)]
-    pub(crate) log_rate: Option<String>,
-    /// Process to scale
-    #[arg(long, default_value = "web")]
-    pub(crate) process: String,
-    /// Restart without asking
-    #[arg(short = 'f')]
-    pub(crate) force: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RouteArgs {
-    /// Domain
-    pub(crate) domain: String,
-    /// Host name
-    #[arg(short = 'n', long, value_name = "HOST")]
-    pub(crate) hostname: Option<String>,
-    /// Path
-    #[arg(long)]
-    pub(crate) path: Option<String>,
-    /// Port of a TCP route
-    #[arg(long)]
-    pub(crate) port: Option<u16>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RoleArgs {
-    /// User name
-    pub(crate) user: String,
-    /// Org
-    pub(crate) org: String,
-    /// Where the user comes from
-    #[arg(long)]
-    pub(crate) origin: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum HealthCheckType {
-    Http,
-    Port,
-    Process,
-    // the old word for `process`
-    #[value(hide = true)]
-    None,
-}
-
-impl HealthCheckType {
-    /// As the API calls it.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Port => "port",
-            Self::Process | Self::None => "process",
+/// Prints what is wrong with a command line, or the help that it asks for.
+pub(crate) fn explain(mut error: clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if std::env::args_os().len() == 1 => {
+            let _ = Cli::command().print_help();
+            return ExitCode::SUCCESS;
         }
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
     }
-}
-
-#[derive(Debug, Default, Args)]
-pub(crate) struct Push {
-    /// The app; needed where the manifest names none or several
-    pub(crate) app: Option<String>,
-    /// Name or git URL of a buildpack, may be given several times; 'null' or 'default': detect
-    #[arg(short = 'b', long = "buildpack", value_name = "BUILDPACK")]
-    pub(crate) buildpacks: Vec<String>,
-    /// Start command; 'null' or 'default': the buildpack's
-    #[arg(short = 'c', long = "start-command", value_name = "COMMAND")]
-    pub(crate) command: Option<String>,
-    /// Manifest
-    #[arg(short = 'f', long = "manifest", value_name = "FILE")]
-    pub(crate) manifest: Option<PathBuf>,
-    /// Ignore manifest.yml
-    #[arg(long, conflicts_with = "manifest")]
-    pub(crate) no_manifest: bool,
-    /// Folder or zip file of the app
-    #[arg(short = 'p', long = "path", value_name = "PATH")]
-    pub(crate) path: Option<PathBuf>,
-    /// Memory limit (e.g. 256M, 1G)
-    #[arg(short = 'm', long = "memory", value_name = "SIZE")]
-    pub(crate) memory: Option<String>,
-    /// Disk limit (e.g. 256M, 1G)
-    #[arg(short = 'k', long = "disk", value_name = "SIZE")]
-    pub(crate) disk: Option<String>,
-    /// Log rate limit per second (e.g. 16K)
-    #[arg(short = 'l', long = "log-rate-limit", value_name = "RATE", allow_hyphen_values = true)]
-    pub(crate) log_rate: Option<String>,
-    /// Number of instances
-    #[arg(short = 'i', long = "instances", value_name = "NUM")]
-    pub(crate) instances: Option<u32>,
-    /// Stack
-    #[arg(short = 's', long = "stack", value_name = "STACK")]
-    pub(crate) stack: Option<String>,
-    /// Health check
-    #[arg(short = 'u', long = "health-check-type", value_name = "TYPE")]
-    pub(crate) health_check: Option<HealthCheckType>,
-    /// Path of the http health check
-    #[arg(long, value_name = "PATH")]
-    pub(crate) endpoint: Option<String>,
-    /// Seconds that an app may take to start
-    #[arg(short = 't', long = "app-start-timeout", value_name = "SECONDS")]
-    pub(crate) timeout: Option<u32>,
-    /// No route, and remove those that there are
-    #[arg(long, conflicts_with = "random_route")]
-    pub(crate) no_route: bool,
-    /// A route with a name nobody has
-    #[arg(long)]
-    pub(crate) random_route: bool,
-    /// Upload, but do not stage and start
-    #[arg(long)]
-    pub(crate) no_start: bool,
-    /// Do not wait for all instances, only for the first
-    #[arg(long)]
-    pub(crate) no_wait: bool,
-    /// Value of a variable of the manifest, key=value, may be given several times
-    #[arg(long = "var", value_name = "KEY=VALUE")]
-    pub(crate) vars: Vec<String>,
-    /// File with values of variables, may be given several times
-    #[arg(long = "vars-file", value_name = "FILE")]
-    pub(crate) vars_files: Vec<PathBuf>,
+    // Short aliases resemble everything.
+    if let Some(ContextValue::Strings(similar)) = error.get(ContextKind::SuggestedSubcommand) {
+        let words = similar.iter().filter(|word| word.len() > 3).cloned().collect();
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(words));
+    }
+    let _ = error.print();
+    ExitCode::FAILURE
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_words_and_flags_fit_together() {

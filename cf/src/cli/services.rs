@@ -25,7 +25,13 @@ pub(crate) enum ServiceCommand {
     },
     /// List all service instances in the target space
     #[command(visible_alias = "s")]
-    Services(Format),
+    Services {
+        /// Do not ask which apps are bound
+        #[arg(long)]
+        no_apps: bool,
+        #[command(flatten)]
+        format: Format,
+    },
     /// Show a service instance
     #[command(after_help = "EXAMPLES:\n   cf service my-db\n   cf service my-db --params")]
     Service {
@@ -154,6 +160,8 @@ pub(crate) enum ServiceCommand {
         /// Print its guid only
         #[arg(long)]
         guid: bool,
+        #[command(flatten)]
+        format: Format,
     },
     /// Delete a key of a service instance
     #[command(visible_alias = "dsk")]
@@ -319,7 +327,7 @@ pub(crate) struct Wait {
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Sure {
     /// Do not ask
-    #[arg(short = 'f')]
+    #[arg(short = 'f', long)]
     pub(crate) force: bool,
 }
 

@@ -3,7 +3,7 @@
 use super::{App, app, confirm, place, summary};
 use crate::{
     api::{Api, array, number, query, text},
-    cli::{AppArg, Format, Scale},
+    cli::{AppArg, Format, Listing, Scale},
     problem::Problem,
     push::{stage, wait},
     ui::{self, say},
@@ -17,10 +17,12 @@ use std::{
 
 const BATCH: usize = 200;
 
-pub(super) async fn list(api: &mut Api, format: Format) -> anyhow::Result<()> {
+pub(super) async fn list(api: &mut Api, no_stats: bool, listing: &Listing) -> anyhow::Result<()> {
     let ((org, space), user) = (api.space()?, api.identity()?.name);
-    let apps = api.list(&query("/v3/apps", &[("space_guids", &space.guid), ("order_by", "name"), ("per_page", "5000")])).await?;
-    if format.json {
+    let mut pairs = vec![("space_guids", space.guid.as_str()), ("order_by", "name"), ("per_page", "5000")];
+    pairs.extend(listing.selector());
+    let apps = api.list(&query("/v3/apps", &pairs)).await?;
+    if listing.format.json {
         ui::json(&Value::Array(apps));
         return Ok(());
     }
@@ -29,7 +31,10 @@ pub(super) async fn list(api: &mut Api, format: Format) -> anyhow::Result<()> {
         say!("No apps found");
         return Ok(());
     }
-    let processes = api.list(&query("/v3/processes", &[("space_guids", &space.guid), ("embed", "process_instances")])).await?;
+    let processes = match no_stats {
+        true => vec![],
+        false => api.list(&query("/v3/processes", &[("space_guids", &space.guid), ("embed", "process_instances")])).await?,
+    };
     let mut by_app: BTreeMap<&str, Vec<(bool, String)>> = BTreeMap::new();
     for process in &processes {
         let running = array(process, "/process_instances").filter(|instance| text(instance, "/state") == "RUNNING").count();
@@ -55,10 +60,16 @@ pub(super) async fn list(api: &mut Api, format: Format) -> anyhow::Result<()> {
         processes.sort();
         let processes: Vec<String> = processes.into_iter().map(|(_, shown)| shown).collect();
         let urls = urls.get(guid).map(|urls| urls.join(", ")).unwrap_or_default();
-        vec![text(app, "/name").to_owned(), text(app, "/state").to_lowercase(), processes.join(", "), urls]
+        let mut row = vec![text(app, "/name").to_owned(), text(app, "/state").to_lowercase()];
+        row.extend((!no_stats).then(|| processes.join(", ")));
+        row.push(urls);
+        row
     };
     let rows: Vec<_> = apps.iter().map(row).collect();
-    ui::table(&["name", "requested state", "processes", "routes"], &rows);
+    match no_stats {
+        true => ui::table(&["name", "requested state", "routes"], &rows),
+        false => ui::table(&["name", "requested state", "processes", "routes"], &rows),
+    }
     Ok(())
 }
 
@@ -261,7 +272,7 @@ pub(super) async fn events(api: &mut Api, name: &str, format: Format) -> anyhow:
     }
     let row = |event: &Value| {
         vec![
-            ui::moment(text(event, "/created_at")),
+            ui::event_time(text(event, "/created_at")),
             text(event, "/type").to_owned(),
             text(event, "/actor/name").to_owned(),
             description(&event["data"]),

@@ -4,10 +4,8 @@ use super::app;
 use crate::{
     api::Api,
     cli::Format,
-    problem::Problem,
     ui::{self, say},
 };
-use anyhow::bail;
 use serde_json::{Value, json};
 
 pub(super) async fn show(api: &mut Api, name: &str, format: Format) -> anyhow::Result<()> {
@@ -72,7 +70,9 @@ pub(super) async fn unset(api: &mut Api, name: &str, variable: &str) -> anyhow::
     say!("Removing env variable {} from app {} in {}...", ui::name(variable), ui::name(name), app.place());
     let env = api.get(&format!("/v3/apps/{}/env", app.guid)).await?;
     if env.pointer("/environment_variables").and_then(|all| all.get(variable)).is_none() {
-        bail!(Problem::new(format!("Env variable {variable} was not set.")).tip(format!("'cf env {name}' lists what is set.")));
+        say!("Env variable {variable} was not set.");
+        ui::ok();
+        return Ok(());
     }
     patch(api, &app.guid, variable, Value::Null).await?;
     ui::ok();

@@ -2,6 +2,7 @@
 
 mod apps;
 mod env;
+mod flags;
 mod health;
 mod logs;
 mod orgs;
@@ -54,15 +55,17 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Target(args) => session::target(api, args).await?,
         Command::OauthToken => session::oauth_token(api).await?,
         Command::Curl(args) => return session::curl(api, args).await,
-        Command::Orgs(format) => orgs::list(api, *format).await?,
-        Command::CreateOrg { org } => orgs::create(api, org).await?,
+        Command::Orgs(listing) => orgs::list(api, listing).await?,
+        Command::CreateOrg { org, quota } => orgs::create(api, org, quota.as_deref()).await?,
         Command::DeleteOrg { org, force } => orgs::delete(api, org, *force).await?,
-        Command::Spaces(format) => spaces::list(api, *format).await?,
-        Command::CreateSpace { space, org } => spaces::create(api, space, org.as_deref()).await?,
+        Command::Spaces(listing) => spaces::list(api, listing).await?,
+        Command::CreateSpace { space, org, quota } => spaces::create(api, space, org.as_deref(), quota.as_deref()).await?,
         Command::DeleteSpace { space, org, force } => spaces::delete(api, space, org.as_deref(), *force).await?,
         Command::Org { org, guid, format } => orgs::show(api, org, *guid, *format).await?,
         Command::Space { space, guid, format } => spaces::show(api, space, *guid, *format).await?,
-        Command::CreateUser { user, password, origin } => users::create(api, user, password.take(), origin.as_deref()).await?,
+        Command::CreateUser { user, password, origin, password_prompt } => {
+            users::create(api, user, password.take(), origin.as_deref(), *password_prompt).await?;
+        }
         Command::DeleteUser { user, origin, force } => users::delete(api, user, origin.as_deref(), *force).await?,
         Command::Passwd => users::password(api).await?,
         Command::SetOrgRole { whom, role } => users::role(api, whom, None, role, true).await?,
@@ -70,7 +73,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::SetSpaceRole { whom, space, role } => users::role(api, whom, Some(space), role, true).await?,
         Command::UnsetSpaceRole { whom, space, role } => users::role(api, whom, Some(space), role, false).await?,
         Command::Push(args) => push::run(api, args).await?,
-        Command::Apps(format) => apps::list(api, *format).await?,
+        Command::Apps { no_stats, listing } => apps::list(api, *no_stats, listing).await?,
         Command::App { app, guid, format } => apps::show(api, app, *guid, *format).await?,
         Command::Start(args) => apps::start(api, args).await?,
         Command::Stop { app } => apps::stop(api, app).await?,
@@ -90,29 +93,36 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Env { app, format } => env::show(api, app, *format).await?,
         Command::SetEnv { app, name, value } => env::set(api, app, name, value).await?,
         Command::UnsetEnv { app, name } => env::unset(api, app, name).await?,
-        Command::Routes { org_level, format } => routes::list(api, *org_level, *format).await?,
+        Command::Routes { org_level, listing } => routes::list(api, *org_level, listing).await?,
         Command::CreateRoute(args) => routes::create(api, args).await?,
         Command::MapRoute { app, route, protocol } => routes::map(api, app, route, protocol.as_deref()).await?,
         Command::UnmapRoute { app, route } => routes::unmap(api, app, route).await?,
         Command::DeleteRoute { route, force } => routes::delete(api, route, *force).await?,
         Command::CheckRoute(args) => routes::check(api, args).await?,
-        Command::Domains(format) => routes::domains(api, *format).await?,
-        Command::Buildpacks(format) => platform::buildpacks(api, *format).await?,
-        Command::Stacks(format) => platform::stacks(api, *format).await?,
+        Command::Domains(listing) => routes::domains(api, listing).await?,
+        Command::Buildpacks(listing) => platform::buildpacks(api, listing).await?,
+        Command::Stacks(listing) => platform::stacks(api, listing).await?,
         Command::CreateBuildpack { buildpack, path, position, disable } => {
             platform::create_buildpack(api, buildpack, path, *position, !*disable).await?;
         }
-        Command::UpdateBuildpack { buildpack, path, position, enable, disable, lock, unlock, rename } => {
+        Command::UpdateBuildpack { buildpack, path, position, enable, disable, lock, unlock, rename, stack, assign_stack } => {
             let flag = |yes: bool, no: bool| (yes || no).then_some(yes);
             let change = platform::BuildpackChange {
                 position: *position,
                 enabled: flag(*enable, *disable),
                 locked: flag(*lock, *unlock),
                 name: rename.take(),
+                stack: assign_stack.take(),
             };
-            platform::update_buildpack(api, buildpack, path.as_deref(), change).await?;
+            platform::update_buildpack(api, buildpack, stack.as_deref(), path.as_deref(), change).await?;
         }
-        Command::DeleteBuildpack { buildpack, force } => platform::delete_buildpack(api, buildpack, *force).await?,
+        Command::DeleteBuildpack { buildpack, stack, force } => {
+            platform::delete_buildpack(api, buildpack, stack.as_deref(), *force).await?;
+        }
+        Command::FeatureFlags(format) => flags::list(api, *format).await?,
+        Command::FeatureFlag { flag } => flags::show(api, flag).await?,
+        Command::EnableFeatureFlag { flag } => flags::switch(api, flag, true).await?,
+        Command::DisableFeatureFlag { flag } => flags::switch(api, flag, false).await?,
         Command::Service(command) => services::run(api, command).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -203,7 +213,7 @@ pub(crate) fn ask(label: &str) -> anyhow::Result<String> {
     if io::stdin().lock().read_line(&mut answer)? == 0 {
         bail!(
             Problem::new(format!("{label} is needed, and nobody can answer here."))
-                .tip("Give it as a flag: 'cf login --help' lists them.")
+                .tip("Give it on the command line: the command with --help says how.")
         );
     }
     Ok(answer.trim().to_owned())

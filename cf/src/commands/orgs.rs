@@ -3,15 +3,19 @@
 use super::{confirm, org};
 use crate::{
     api::{Api, ApiError, query, text},
-    cli::Format,
+    cli::{Format, Listing},
+    problem::Problem,
     ui::{self, say},
 };
+use anyhow::bail;
 use serde_json::{Value, json};
 
-pub(super) async fn list(api: &mut Api, format: Format) -> anyhow::Result<()> {
+pub(super) async fn list(api: &mut Api, listing: &Listing) -> anyhow::Result<()> {
     let user = api.identity()?.name;
-    let orgs = api.list("/v3/organizations?order_by=name").await?;
-    if format.json {
+    let mut pairs = vec![("order_by", "name")];
+    pairs.extend(listing.selector());
+    let orgs = api.list(&query("/v3/organizations", &pairs)).await?;
+    if listing.format.json {
         ui::json(&Value::Array(orgs));
         return Ok(());
     }
@@ -56,13 +60,23 @@ pub(super) async fn show(api: &mut Api, name: &str, guid: bool, format: Format) 
     Ok(())
 }
 
-pub(super) async fn create(api: &mut Api, name: &str) -> anyhow::Result<()> {
+pub(super) async fn create(api: &mut Api, name: &str, quota: Option<&str>) -> anyhow::Result<()> {
     let user = api.identity()?.name;
+    // Looked up first, so that a wrong name makes nothing.
+    let quota = match quota {
+        Some(quota) => Some((quota, self::quota(api, quota).await?)),
+        None => None,
+    };
     say!("Creating org {} as {}...", ui::name(name), ui::name(&user));
     match api.post("/v3/organizations", &json!({ "name": name, "suspended": false })).await {
         Err(e) if exists(&e, name) => eprintln!("Organization '{name}' already exists."),
         other => {
-            other?;
+            let made = other?.body;
+            if let Some((name, quota)) = quota {
+                let path = format!("/v3/organization_quotas/{quota}/relationships/organizations");
+                api.post(&path, &json!({ "data": [{ "guid": text(&made, "/guid") }] })).await?;
+                say!("Setting org quota {} to org as {}...", ui::name(name), ui::name(&user));
+            }
         }
     }
     ui::ok();
@@ -90,11 +104,19 @@ pub(super) async fn delete(api: &mut Api, name: &str, force: bool) -> anyhow::Re
                 api.config.save()?;
             }
         }
-        Err(e) if e.is::<crate::problem::Problem>() => eprintln!("Org '{name}' does not exist."),
+        Err(e) if e.is::<Problem>() => eprintln!("Org '{name}' does not exist."),
         Err(e) => return Err(e),
     }
     ui::ok();
     Ok(())
+}
+
+/// The guid of an org quota.
+async fn quota(api: &mut Api, name: &str) -> anyhow::Result<String> {
+    match api.first(&query("/v3/organization_quotas", &[("names", name), ("per_page", "1"), ("page", "1")])).await? {
+        Some(quota) => Ok(text(&quota, "/guid").to_owned()),
+        None => bail!(Problem::new(format!("Organization quota with name '{name}' not found."))),
+    }
 }
 
 fn exists(error: &anyhow::Error, name: &str) -> bool {

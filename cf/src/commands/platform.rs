@@ -3,7 +3,7 @@
 use super::confirm;
 use crate::{
     api::{Api, number, query, text},
-    cli::Format,
+    cli::Listing,
     problem::Problem,
     push::{files, upload},
     ui::{self, say},
@@ -11,10 +11,11 @@ use crate::{
 use serde_json::{Value, json};
 use std::path::Path;
 
-pub(super) async fn buildpacks(api: &mut Api, format: Format) -> anyhow::Result<()> {
+pub(super) async fn buildpacks(api: &mut Api, listing: &Listing) -> anyhow::Result<()> {
     let user = api.identity()?.name;
-    let buildpacks = api.list("/v3/buildpacks").await?;
-    if format.json {
+    let pairs: Vec<_> = listing.selector().into_iter().collect();
+    let buildpacks = api.list(&query("/v3/buildpacks", &pairs)).await?;
+    if listing.format.json {
         ui::json(&Value::Array(buildpacks));
         return Ok(());
     }
@@ -55,16 +56,19 @@ pub(super) struct BuildpackChange {
     pub(super) enabled: Option<bool>,
     pub(super) locked: Option<bool>,
     pub(super) name: Option<String>,
+    /// For one that has none yet.
+    pub(super) stack: Option<String>,
 }
 
 pub(super) async fn update_buildpack(
     api: &mut Api,
     name: &str,
+    stack: Option<&str>,
     path: Option<&Path>,
     change: BuildpackChange,
 ) -> anyhow::Result<()> {
     let user = api.identity()?.name;
-    let guid = buildpack(api, name)
+    let guid = buildpack(api, name, stack)
         .await?
         .ok_or_else(|| Problem::new(format!("Buildpack '{name}' not found.")).tip("'cf buildpacks' lists them."))?;
     say!("Updating buildpack {} as {}...", ui::name(name), ui::name(&user));
@@ -74,6 +78,7 @@ pub(super) async fn update_buildpack(
         ("enabled", change.enabled.map(|enabled| json!(enabled))),
         ("locked", change.locked.map(|locked| json!(locked))),
         ("name", change.name.map(|name| json!(name))),
+        ("stack", change.stack.map(|stack| json!(stack))),
     ];
     body.extend(fields.into_iter().filter_map(|(key, value)| value.map(|value| (key.to_owned(), value))));
     if !body.is_empty() {
@@ -87,14 +92,14 @@ pub(super) async fn update_buildpack(
     Ok(())
 }
 
-pub(super) async fn delete_buildpack(api: &mut Api, name: &str, force: bool) -> anyhow::Result<()> {
+pub(super) async fn delete_buildpack(api: &mut Api, name: &str, stack: Option<&str>, force: bool) -> anyhow::Result<()> {
     api.identity()?;
     if !force && !confirm(&format!("Really delete the {name} buildpack?"))? {
         say!("Buildpack '{name}' has not been deleted.");
         return Ok(());
     }
     say!("Deleting buildpack {}...", ui::name(name));
-    match buildpack(api, name).await? {
+    match buildpack(api, name, stack).await? {
         Some(guid) => api.delete(&format!("/v3/buildpacks/{guid}")).await?,
         None => eprintln!("Buildpack '{name}' does not exist."),
     }
@@ -102,17 +107,21 @@ pub(super) async fn delete_buildpack(api: &mut Api, name: &str, force: bool) -> 
     Ok(())
 }
 
-/// A buildpack's guid; of several with one name the one for every stack.
-async fn buildpack(api: &mut Api, name: &str) -> anyhow::Result<Option<String>> {
+/// A buildpack's guid; of several with one name the one for this stack, or else for every stack.
+async fn buildpack(api: &mut Api, name: &str, stack: Option<&str>) -> anyhow::Result<Option<String>> {
     let found = api.list(&query("/v3/buildpacks", &[("names", name)])).await?;
-    let chosen = found.iter().find(|one| one["stack"].is_null()).or_else(|| found.first());
+    let chosen = match stack {
+        Some(stack) => found.iter().find(|one| text(one, "/stack") == stack),
+        None => found.iter().find(|one| one["stack"].is_null()).or_else(|| found.first()),
+    };
     Ok(chosen.map(|one| text(one, "/guid").to_owned()))
 }
 
-pub(super) async fn stacks(api: &mut Api, format: Format) -> anyhow::Result<()> {
+pub(super) async fn stacks(api: &mut Api, listing: &Listing) -> anyhow::Result<()> {
     let user = api.identity()?.name;
-    let stacks = api.list("/v3/stacks").await?;
-    if format.json {
+    let pairs: Vec<_> = listing.selector().into_iter().collect();
+    let stacks = api.list(&query("/v3/stacks", &pairs)).await?;
+    if listing.format.json {
         ui::json(&Value::Array(stacks));
         return Ok(());
     }

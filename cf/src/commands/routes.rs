@@ -3,7 +3,7 @@
 use super::{app, confirm, place};
 use crate::{
     api::{Api, ApiError, array, query, text},
-    cli::{Format, RouteArgs},
+    cli::{Listing, RouteArgs},
     problem::Problem,
     ui::{self, say},
 };
@@ -14,17 +14,20 @@ use std::collections::BTreeMap;
 /// Guids in one question.
 const BATCH: usize = 200;
 
-pub(super) async fn list(api: &mut Api, org_level: bool, format: Format) -> anyhow::Result<()> {
+pub(super) async fn list(api: &mut Api, org_level: bool, listing: &Listing) -> anyhow::Result<()> {
     let user = api.identity()?.name;
-    let (path, where_) = if org_level {
+    let ((key, guid), where_) = if org_level {
         let org = api.org()?;
-        (query("/v3/routes", &[("organization_guids", &org.guid)]), format!("org {} as {}", ui::name(&org.name), ui::name(&user)))
+        (("organization_guids", org.guid), format!("org {} as {}", ui::name(&org.name), ui::name(&user)))
     } else {
         let (org, space) = api.space()?;
-        (query("/v3/routes", &[("space_guids", &space.guid)]), place(&org, &space, &user))
+        let where_ = place(&org, &space, &user);
+        (("space_guids", space.guid), where_)
     };
-    let routes = api.list(&path).await?;
-    if format.json {
+    let mut pairs = vec![(key, guid.as_str()), ("per_page", "5000")];
+    pairs.extend(listing.selector());
+    let routes = api.list(&query("/v3/routes", &pairs)).await?;
+    if listing.format.json {
         ui::json(&Value::Array(routes));
         return Ok(());
     }
@@ -37,6 +40,7 @@ pub(super) async fn list(api: &mut Api, org_level: bool, format: Format) -> anyh
     let apps_of = |route| array(route, "/destinations").map(|destination| text(destination, "/app/guid")).collect::<Vec<_>>();
     let apps = names(api, "/v3/apps", routes.iter().flat_map(apps_of)).await?;
     let name = |names: &BTreeMap<String, String>, guid: &str| names.get(guid).cloned().unwrap_or_default();
+    let services = services_of(api, &routes).await?;
     let mut rows: Vec<Vec<String>> = routes
         .iter()
         .map(|route| {
@@ -49,6 +53,10 @@ pub(super) async fn list(api: &mut Api, org_level: bool, format: Format) -> anyh
                 array(route, "/destinations").map(|d| text(d, "/protocol")).filter(|p| !p.is_empty()).collect();
             let mut apps: Vec<String> = apps_of(route).into_iter().map(|guid| name(&apps, guid)).collect();
             apps.dedup();
+            let mut ports: Vec<String> =
+                array(route, "/destinations").filter_map(|d| d["port"].as_u64()).map(|p| p.to_string()).collect();
+            ports.sort();
+            ports.dedup();
             vec![
                 name(&spaces, text(route, "/relationships/space/data/guid")),
                 host.to_owned(),
@@ -57,13 +65,56 @@ pub(super) async fn list(api: &mut Api, org_level: bool, format: Format) -> anyh
                 path.to_owned(),
                 text(route, "/protocol").to_owned(),
                 protocols.first().copied().unwrap_or_default().to_owned(),
+                ports.join(", "),
                 apps.join(", "),
+                name(&services, text(route, "/guid")),
+                options(route),
             ]
         })
         .collect();
     rows.sort();
-    ui::table(&["space", "host", "domain", "port", "path", "protocol", "app-protocol", "apps"], &rows);
+    let headings = [
+        "space",
+        "host",
+        "domain",
+        "port",
+        "path",
+        "protocol",
+        "app-protocol",
+        "app-port",
+        "apps",
+        "service instance",
+        "options",
+    ];
+    ui::table(&headings, &rows);
     Ok(())
+}
+
+/// The service instances that routes are bound to: name by the route's guid.
+async fn services_of(api: &mut Api, routes: &[Value]) -> anyhow::Result<BTreeMap<String, String>> {
+    let guids: Vec<&str> = routes.iter().map(|route| text(route, "/guid")).collect();
+    let mut found = BTreeMap::new();
+    for batch in guids.chunks(BATCH) {
+        let pairs = [("include", "service_instance"), ("route_guids", &*batch.join(",")), ("per_page", "5000")];
+        let (bindings, included) = api.list_with_included(&query("/v3/service_route_bindings", &pairs)).await?;
+        for binding in &bindings {
+            let guid = text(binding, "/relationships/service_instance/data/guid");
+            let instance = array(&included, "/service_instances").find(|instance| text(instance, "/guid") == guid);
+            let name = instance.map(|instance| text(instance, "/name")).unwrap_or_default();
+            found.insert(text(binding, "/relationships/route/data/guid").to_owned(), name.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// `{loadbalancing=least-connection}`, as the official client writes them.
+fn options(route: &Value) -> String {
+    let options = route["options"].as_object().filter(|options| !options.is_empty());
+    let one = |(key, value): (&String, &Value)| match value.as_str() {
+        Some(text) => format!("{key}={text}"),
+        None => format!("{key}={value}"),
+    };
+    options.map(|options| format!("{{{}}}", options.iter().map(one).collect::<Vec<_>>().join(", "))).unwrap_or_default()
 }
 
 pub(super) async fn create(api: &mut Api, args: &RouteArgs) -> anyhow::Result<()> {
@@ -164,10 +215,11 @@ pub(super) async fn check(api: &mut Api, args: &RouteArgs) -> anyhow::Result<()>
     Ok(())
 }
 
-pub(super) async fn domains(api: &mut Api, format: Format) -> anyhow::Result<()> {
+pub(super) async fn domains(api: &mut Api, listing: &Listing) -> anyhow::Result<()> {
     let (org, user) = (api.org()?, api.identity()?.name);
-    let domains = api.list(&format!("/v3/organizations/{}/domains", org.guid)).await?;
-    if format.json {
+    let pairs: Vec<_> = listing.selector().into_iter().collect();
+    let domains = api.list(&query(&format!("/v3/organizations/{}/domains", org.guid), &pairs)).await?;
+    if listing.format.json {
         ui::json(&Value::Array(domains));
         return Ok(());
     }

@@ -102,10 +102,17 @@ pub(super) async fn logout(api: &mut Api) -> anyhow::Result<()> {
 
 pub(super) async fn target(api: &mut Api, args: &Target) -> anyhow::Result<()> {
     api.identity()?;
+    // A wrong name must not leave a script where it was: what it does next would happen there.
+    if args.org.is_some() {
+        (api.config.org, api.config.space) = (None, None);
+        api.config.save()?;
+    } else if args.space.is_some() {
+        api.config.space = None;
+        api.config.save()?;
+    }
     if let Some(name) = &args.org {
         let found = org(api, name).await?;
         api.config.org = Some(found.clone());
-        api.config.space = None;
         if args.space.is_none() {
             let spaces = api.list(&query("/v3/spaces", &[("organization_guids", &found.guid), ("order_by", "name")])).await?;
             if let [only] = spaces.as_slice() {
@@ -187,6 +194,11 @@ pub(super) async fn curl(api: &mut Api, args: &Curl) -> anyhow::Result<ExitCode>
         }
         say!();
     }
+    if args.fail && status.as_u16() >= 400 {
+        eprintln!("The requested URL returned error: {}", status.as_u16());
+        say!("{}", ui::red("FAILED"));
+        return Ok(ExitCode::from(22));
+    }
     let body = answer.bytes().await?;
     match &args.output {
         Some(path) => std::fs::write(path, &body).with_context(|| format!("cannot write {}", path.display()))?,
@@ -198,7 +210,7 @@ pub(super) async fn curl(api: &mut Api, args: &Curl) -> anyhow::Result<ExitCode>
             }
         }
     }
-    Ok(if args.fail && status.as_u16() >= 400 { ExitCode::from(22) } else { ExitCode::SUCCESS })
+    Ok(ExitCode::SUCCESS)
 }
 
 /// An address with a scheme and no slash at the end.
@@ -236,22 +248,31 @@ async fn sign_in(api: &mut Api, args: &Login) -> anyhow::Result<()> {
         "" => fallback.to_owned(),
         label => label.to_owned(),
     };
+    let sso = args.sso || args.sso_passcode.is_some();
     let user = match &args.user {
+        _ if sso => None,
         Some(user) => {
             say!("{}: {user}", label("username", "Email"));
-            user.clone()
+            Some(user.clone())
         }
-        None => ask(&label("username", "Email"))?,
+        None => Some(ask(&label("username", "Email"))?),
+    };
+    let (prompt, given) = match sso {
+        true => (label("passcode", "One Time Code"), &args.sso_passcode),
+        false => (label("password", "Password"), &args.password),
     };
     for left in (0..TRIES).rev() {
-        let password = match &args.password {
-            Some(password) => password.clone(),
-            None if std::io::stdin().is_terminal() => rpassword::prompt_password(format!("{}: ", label("password", "Password")))?,
-            None => ask(&label("password", "Password"))?,
+        let secret = match given {
+            Some(secret) => secret.clone(),
+            None if std::io::stdin().is_terminal() => rpassword::prompt_password(format!("{prompt}: "))?,
+            None => ask(&prompt)?,
         };
         say!();
         say!("Authenticating...");
-        let fields = [("username".to_owned(), user.clone()), ("password".to_owned(), password)];
+        let fields = match &user {
+            Some(user) => vec![("username".to_owned(), user.clone()), ("password".to_owned(), secret)],
+            None => vec![("passcode".to_owned(), secret)],
+        };
         match password_grant(api, &fields, args.origin.as_deref()).await? {
             Ok(got) => {
                 api.keep(got)?;
@@ -261,11 +282,11 @@ async fn sign_in(api: &mut Api, args: &Login) -> anyhow::Result<()> {
             }
             Err(why) => {
                 let locked = why.contains("locked");
-                if left == 0 || locked || args.password.is_some() {
-                    let tip = if locked {
-                        "Wait a few minutes, or ask an operator."
-                    } else {
-                        "Check user name and password; 'cf api' shows where you log in."
+                if left == 0 || locked || given.is_some() {
+                    let tip = match (locked, sso) {
+                        (true, _) => "Wait a few minutes, or ask an operator.",
+                        (false, true) => "A passcode serves once and for five minutes: get another one.",
+                        (false, false) => "Check user name and password; 'cf api' shows where you log in.",
                     };
                     bail!(Problem::new(format!("{}\n\nUnable to authenticate.", rejected(&why))).tip(tip));
                 }

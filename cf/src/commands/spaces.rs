@@ -3,17 +3,20 @@
 use super::{confirm, org, space};
 use crate::{
     api::{Api, ApiError, query, text},
-    cli::Format,
+    cli::{Format, Listing},
     config::Named,
     problem::Problem,
     ui::{self, say},
 };
+use anyhow::bail;
 use serde_json::{Value, json};
 
-pub(super) async fn list(api: &mut Api, format: Format) -> anyhow::Result<()> {
+pub(super) async fn list(api: &mut Api, listing: &Listing) -> anyhow::Result<()> {
     let (org, user) = (api.org()?, api.identity()?.name);
-    let spaces = api.list(&query("/v3/spaces", &[("organization_guids", &org.guid), ("order_by", "name")])).await?;
-    if format.json {
+    let mut pairs = vec![("organization_guids", org.guid.as_str()), ("order_by", "name")];
+    pairs.extend(listing.selector());
+    let spaces = api.list(&query("/v3/spaces", &pairs)).await?;
+    if listing.format.json {
         ui::json(&Value::Array(spaces));
         return Ok(());
     }
@@ -58,9 +61,14 @@ pub(super) async fn show(api: &mut Api, name: &str, guid: bool, format: Format) 
     Ok(())
 }
 
-pub(super) async fn create(api: &mut Api, name: &str, in_org: Option<&str>) -> anyhow::Result<()> {
+pub(super) async fn create(api: &mut Api, name: &str, in_org: Option<&str>, quota: Option<&str>) -> anyhow::Result<()> {
     let who = api.identity()?;
     let org = chosen(api, in_org).await?;
+    // Looked up first, so that a wrong name makes nothing.
+    let quota = match quota {
+        Some(quota) => Some((quota, self::quota(api, &org, quota).await?)),
+        None => None,
+    };
     say!("Creating space {} in org {} as {}...", ui::name(name), ui::name(&org.name), ui::name(&who.name));
     let body = json!({ "name": name, "relationships": { "organization": { "data": { "guid": org.guid } } } });
     let made = match api.post("/v3/spaces", &body).await {
@@ -72,6 +80,12 @@ pub(super) async fn create(api: &mut Api, name: &str, in_org: Option<&str>) -> a
         other => other?.body,
     };
     ui::ok();
+    if let Some((name, quota)) = quota {
+        say!("Setting space quota {} to space as {}...", ui::name(name), ui::name(&who.name));
+        let path = format!("/v3/space_quotas/{quota}/relationships/spaces");
+        api.post(&path, &json!({ "data": [{ "guid": text(&made, "/guid") }] })).await?;
+        ui::ok();
+    }
     if let Some(user) = who.user_id {
         say!();
         let subject = json!({ "data": match &who.origin {
@@ -122,6 +136,15 @@ pub(super) async fn delete(api: &mut Api, name: &str, in_org: Option<&str>, forc
     }
     ui::ok();
     Ok(())
+}
+
+/// The guid of a space quota of an org.
+async fn quota(api: &mut Api, org: &Named, name: &str) -> anyhow::Result<String> {
+    let pairs = [("organization_guids", org.guid.as_str()), ("names", name), ("per_page", "1"), ("page", "1")];
+    match api.first(&query("/v3/space_quotas", &pairs)).await? {
+        Some(quota) => Ok(text(&quota, "/guid").to_owned()),
+        None => bail!(Problem::new(format!("Space quota with name '{name}' not found."))),
+    }
 }
 
 async fn chosen(api: &mut Api, name: Option<&str>) -> anyhow::Result<Named> {

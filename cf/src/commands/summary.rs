@@ -69,11 +69,10 @@ pub(crate) async fn show(api: &mut Api, app: &App, commands: bool) -> anyhow::Re
         ("requested state", text(&app.document, "/state").to_lowercase()),
         ("routes", urls.join(", ")),
     ];
-    if let Some(droplet) = &droplet {
-        rows.push(("last uploaded", ui::calendar(text(droplet, "/created_at"))));
-        rows.push(("stack", text(droplet, "/stack").to_owned()));
-        rows.push(("buildpacks", String::new()));
-    }
+    let of_droplet = |pointer| droplet.as_ref().map(|droplet| text(droplet, pointer).to_owned()).unwrap_or_default();
+    rows.push(("last uploaded", droplet.as_ref().map(|_| ui::calendar(&of_droplet("/created_at"))).unwrap_or_default()));
+    rows.push(("stack", of_droplet("/stack")));
+    rows.push(("buildpacks", String::new()));
     ui::pairs(&rows);
     if let Some(droplet) = &droplet {
         show_buildpacks(droplet);
@@ -116,9 +115,7 @@ fn show_process(process: &Process, command: Option<&str>) {
         rows.push(("start command", ui::harmless(command)));
     }
     ui::pairs(&rows);
-    if process.instances.is_empty()
-        || process.instances.iter().all(|instance| text(instance, "/state") == "DOWN" && text(instance, "/details").is_empty())
-    {
+    if process.instances.is_empty() {
         say!("There are no running instances of this process.");
         return;
     }

@@ -13,11 +13,17 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::io::IsTerminal;
 
-pub(super) async fn create(api: &mut Api, name: &str, password: Option<String>, origin: Option<&str>) -> anyhow::Result<()> {
+pub(super) async fn create(
+    api: &mut Api,
+    name: &str,
+    password: Option<String>,
+    origin: Option<&str>,
+    prompt: bool,
+) -> anyhow::Result<()> {
     api.identity()?;
     let password = match (password, origin) {
         (Some(password), _) => password,
-        (None, Some(origin)) if origin != "uaa" => String::new(),
+        (None, Some(origin)) if origin != "uaa" && !prompt => String::new(),
         (None, _) => secret("Password")?,
     };
     say!("Creating user {}...", ui::name(name));
@@ -130,7 +136,8 @@ pub(super) async fn role(
 }
 
 async fn give_role(api: &mut Api, kind: &str, args: &RoleArgs, org: &Named, space: Option<&Named>) -> anyhow::Result<()> {
-    let mut user = json!({ "username": args.user });
+    // The platform knows clients as users with the client's id for a guid.
+    let mut user = json!({ if args.client { "guid" } else { "username" }: args.user });
     if let Some(origin) = &args.origin {
         user["origin"] = json!(origin);
     }
@@ -143,7 +150,7 @@ async fn give_role(api: &mut Api, kind: &str, args: &RoleArgs, org: &Named, spac
 }
 
 async fn take_role(api: &mut Api, kind: &str, args: &RoleArgs, org: &Named, space: Option<&Named>) -> anyhow::Result<()> {
-    let mut pairs = vec![("usernames", args.user.as_str())];
+    let mut pairs = vec![(if args.client { "guids" } else { "usernames" }, args.user.as_str())];
     pairs.extend(args.origin.as_deref().map(|origin| ("origins", origin)));
     let Some(user) = api.first(&query("/v3/users", &pairs)).await? else {
         bail!(Problem::new(format!("User '{}' does not exist.", args.user)));

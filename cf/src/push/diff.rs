@@ -7,10 +7,15 @@ use crate::{
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// By path; what goes from a list and what comes into it may have one place.
+type Operations<'a> = BTreeMap<&'a str, Vec<&'a Value>>;
+
 /// The lines to show.
 pub(super) fn lines(manifest: &Value, diff: &Value) -> Vec<String> {
-    let operations: BTreeMap<&str, &Value> =
-        array(diff, "/diff").map(|operation| (text(operation, "/path"), operation)).collect();
+    let mut operations = Operations::new();
+    for operation in array(diff, "/diff") {
+        operations.entry(text(operation, "/path")).or_default().push(operation);
+    }
     let mut out = vec!["  ---".to_owned()];
     walk(manifest, "", 0, &operations, &mut out);
     out.into_iter()
@@ -22,7 +27,7 @@ pub(super) fn lines(manifest: &Value, diff: &Value) -> Vec<String> {
         .collect()
 }
 
-fn walk(value: &Value, path: &str, depth: usize, operations: &BTreeMap<&str, &Value>, out: &mut Vec<String>) {
+fn walk(value: &Value, path: &str, depth: usize, operations: &Operations<'_>, out: &mut Vec<String>) {
     let members: Vec<(String, &Value)> = match value {
         Value::Object(fields) => {
             let mut members: Vec<_> = fields.iter().map(|(key, value)| (key.clone(), value)).collect();
@@ -36,9 +41,13 @@ fn walk(value: &Value, path: &str, depth: usize, operations: &BTreeMap<&str, &Va
     for (key, member) in &members {
         let here = format!("{path}/{}", key.replace('~', "~0").replace('/', "~1"));
         let label = if list { "-".to_owned() } else { format!("{key}:") };
-        match operations.get(here.as_str()).map(|operation| (text(operation, "/op"), *operation)) {
-            Some(("add", _)) => write('+', &label, member, depth, out),
-            Some(("replace", operation)) => {
+        let of = |op: &str| operations.get(here.as_str()).and_then(|all| all.iter().find(|one| text(one, "/op") == op));
+        if let Some(gone) = of("remove") {
+            write('-', &label, &gone["was"], depth, out);
+        }
+        match (of("add"), of("replace")) {
+            (Some(_), _) => write('+', &label, member, depth, out),
+            (_, Some(operation)) => {
                 write('-', &label, &operation["was"], depth, out);
                 write('+', &label, member, depth, out);
             }
@@ -50,7 +59,8 @@ fn walk(value: &Value, path: &str, depth: usize, operations: &BTreeMap<&str, &Va
         }
     }
     // what goes is not in the manifest any more
-    for (gone, operation) in operations.iter().filter(|(_, operation)| text(operation, "/op") == "remove") {
+    let all = operations.iter().flat_map(|(path, all)| all.iter().map(move |operation| (path, operation)));
+    for (gone, operation) in all.filter(|(_, operation)| text(operation, "/op") == "remove") {
         if let Some((parent, key)) = gone.rsplit_once('/')
             && parent == path
             && !members.iter().any(|(member, _)| member == key)
@@ -101,6 +111,27 @@ mod tests {
             "+       -",
             "+         route: x.y",
             "-     instances: 2",
+        ];
+        assert_eq!(lines(&manifest, &diff), expected);
+    }
+
+    #[test]
+    fn a_route_that_takes_the_place_of_another_is_shown_with_it() {
+        let manifest = json!({ "applications": [{ "name": "a", "routes": [{ "route": "new.y" }] }] });
+        let diff = json!({ "diff": [
+            { "op": "remove", "path": "/applications/0/routes/0", "was": { "route": "old.y" } },
+            { "op": "add", "path": "/applications/0/routes/0", "value": { "route": "new.y" } },
+        ] });
+        let expected = [
+            "  ---",
+            "  applications:",
+            "    -",
+            "      name: a",
+            "      routes:",
+            "-       -",
+            "-         route: old.y",
+            "+       -",
+            "+         route: new.y",
         ];
         assert_eq!(lines(&manifest, &diff), expected);
     }

@@ -39,6 +39,16 @@ pub(super) async fn show(
     pairs.extend(broker.map(|name| ("service_broker_names", name)));
     pairs.extend(org.as_ref().map(|org| ("organization_guids", org.guid.as_str())));
     let (plans, spaces) = api.list_with_included(&query("/v3/service_plans", &pairs)).await?;
+    if offerings.is_empty() {
+        match (offering, broker) {
+            (Some(name), None) => bail!(Problem::new(format!("Service offering '{name}' not found."))),
+            (Some(name), Some(broker)) => {
+                bail!(Problem::new(format!("Service offering '{name}' for service broker '{broker}' not found.")))
+            }
+            (None, Some(broker)) => bail!(Problem::new(format!("No service offerings found for service broker '{broker}'."))),
+            (None, None) => {}
+        }
+    }
     if plans.is_empty() {
         say!("\nNo service plans found.");
         return Ok(());

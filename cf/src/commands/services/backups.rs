@@ -62,6 +62,10 @@ pub(super) async fn delete(api: &mut Api, name: &str, backup: &str, force: bool)
     }
     let found = instance(api, name).await?;
     say!("Deleting backup {} of service instance {} in {}...", ui::name(backup), ui::name(name), found.place());
+    if !all(api, &found.path()).await?.iter().any(|one| text(one, "/guid") == backup) {
+        done(&format!("Backup '{backup}' of '{name}' does not exist."));
+        return Ok(());
+    }
     api.delete(&format!("{}/backups/{backup}", found.path())).await?;
     ui::ok();
     Ok(())

@@ -47,7 +47,7 @@ impl<'a> Origin<'a> {
     }
 }
 
-pub(super) async fn list(api: &mut Api, format: Format) -> anyhow::Result<()> {
+pub(super) async fn list(api: &mut Api, no_apps: bool, format: Format) -> anyhow::Result<()> {
     let ((org, space), user) = (api.space()?, api.identity()?.name);
     let mut pairs = vec![("space_guids", space.guid.as_str()), ("order_by", "name"), ("per_page", "5000")];
     pairs.extend(FIELDS);
@@ -63,7 +63,7 @@ pub(super) async fn list(api: &mut Api, format: Format) -> anyhow::Result<()> {
     }
     let guids: Vec<&str> = instances.iter().map(|instance| text(instance, "/guid")).collect();
     let mut bound: Vec<(String, String)> = vec![];
-    for batch in guids.chunks(BATCH) {
+    for batch in guids.chunks(BATCH).filter(|_| !no_apps) {
         let pairs = [("service_instance_guids", &*batch.join(",")), ("include", "app"), ("per_page", "5000")];
         let (bindings, included) = api.list_with_included(&query("/v3/service_credential_bindings", &pairs)).await?;
         for binding in &bindings {
@@ -80,11 +80,13 @@ pub(super) async fn list(api: &mut Api, format: Format) -> anyhow::Result<()> {
             bound.iter().filter(|(guid, _)| guid == text(instance, "/guid")).map(|(_, app)| app.as_str()).collect();
         apps.sort_unstable();
         apps.dedup();
-        vec![
+        let mut row = vec![
             text(instance, "/name").to_owned(),
             if managed { Origin::name(origin.offering) } else { "user-provided".into() },
             Origin::name(origin.plan),
-            apps.join(", "),
+        ];
+        row.extend((!no_apps).then(|| apps.join(", ")));
+        row.extend([
             last_operation(instance),
             Origin::name(origin.broker),
             match (managed, instance["upgrade_available"].as_bool()) {
@@ -92,10 +94,13 @@ pub(super) async fn list(api: &mut Api, format: Format) -> anyhow::Result<()> {
                 (true, Some(false)) => "no".into(),
                 _ => String::new(),
             },
-        ]
+        ]);
+        row
     };
     let rows: Vec<_> = instances.iter().map(row).collect();
-    ui::table(&["name", "offering", "plan", "bound apps", "last operation", "broker", "upgrade available"], &rows);
+    let mut headings = vec!["name", "offering", "plan", "bound apps", "last operation", "broker", "upgrade available"];
+    headings.retain(|heading| !(no_apps && *heading == "bound apps"));
+    ui::table(&headings, &rows);
     Ok(())
 }
 
@@ -177,10 +182,12 @@ async fn show_bound(api: &mut Api, found: &Instance) -> anyhow::Result<()> {
             text(binding, "/name").to_owned(),
             last_operation(binding),
             text(binding, "/last_operation/description").to_owned(),
+            text(binding, "/guid").to_owned(),
+            text(binding, "/created_at").to_owned(),
         ]
     };
     let rows: Vec<_> = bindings.iter().map(row).collect();
-    ui::table(&["   name", "binding name", "status", "message"], &rows);
+    ui::table(&["   name", "binding name", "status", "message", "guid", "created_at"], &rows);
     Ok(())
 }
 
@@ -291,10 +298,8 @@ pub(super) fn under_way(what: &str, name: &str) -> String {
 pub(super) async fn update(api: &mut Api, args: &UpdateService) -> anyhow::Result<()> {
     let parameters = super::parameters(&args.parameters)?;
     if args.plan.is_none() && parameters.is_none() && args.tags.is_none() {
-        bail!(
-            Problem::new("No flags specified. No changes were made.")
-                .tip("'cf update-service --help' lists what can be changed.")
-        );
+        done("No flags specified. No changes were made.");
+        return Ok(());
     }
     let found = instance(api, &args.instance).await?;
     if !found.managed() {
@@ -332,7 +337,8 @@ pub(super) async fn update(api: &mut Api, args: &UpdateService) -> anyhow::Resul
 pub(super) async fn upgrade(api: &mut Api, name: &str, force: bool, wait: Wait) -> anyhow::Result<()> {
     let found = instance(api, name).await?;
     if found.document["upgrade_available"] != true {
-        bail!(Problem::new(format!("No upgrade is available for service instance '{name}'.")));
+        done("No upgrade is available.");
+        return Ok(());
     }
     let question = format!("Upgrade of {name} may make it unavailable for a while. Really upgrade it?");
     if !sure(force, &question)? {

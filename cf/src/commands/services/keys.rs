@@ -64,7 +64,7 @@ async fn find(api: &mut Api, found: &Instance, name: &str) -> anyhow::Result<Opt
     api.first(&query("/v3/service_credential_bindings", &pairs)).await
 }
 
-pub(super) async fn show(api: &mut Api, of: &str, name: &str, guid_only: bool) -> anyhow::Result<()> {
+pub(super) async fn show(api: &mut Api, of: &str, name: &str, guid_only: bool, format: Format) -> anyhow::Result<()> {
     let found = instance(api, of).await?;
     let Some(key) = find(api, &found, name).await? else {
         bail!(
@@ -77,7 +77,9 @@ pub(super) async fn show(api: &mut Api, of: &str, name: &str, guid_only: bool) -
         say!("{guid}");
         return Ok(());
     }
-    say!("Getting key {} for service instance {} as {}...\n", ui::name(name), ui::name(of), ui::name(&found.user));
+    if !format.json {
+        say!("Getting key {} for service instance {} as {}...\n", ui::name(name), ui::name(of), ui::name(&found.user));
+    }
     let details = api.get(&format!("/v3/service_credential_bindings/{guid}/details")).await?;
     ui::json(&json!({ "credentials": details["credentials"] }));
     Ok(())

@@ -5,10 +5,8 @@ use crate::{
     api::{Api, array, query, text},
     cli::Format,
     commands::place,
-    problem::Problem,
     ui::{self, say},
 };
-use anyhow::bail;
 use serde_json::Value;
 
 /// Which plans are asked for.
@@ -42,11 +40,9 @@ pub(super) async fn show(api: &mut Api, asked: &Asked<'_>, no_plans: bool, forma
     };
     match asked.offering {
         Some(name) => plans_of(name, &plans, &included, asked.unavailable, &where_),
-        None => {
-            offerings(&plans, &included, no_plans, asked.broker, &where_);
-            Ok(())
-        }
+        None => offerings(&plans, &included, no_plans, asked.broker, &where_),
     }
+    Ok(())
 }
 
 fn broker_of<'a>(offering: &Value, included: &'a Value) -> &'a str {
@@ -85,13 +81,11 @@ fn offerings(plans: &[Value], included: &Value, no_plans: bool, broker: Option<&
     say!("\nTIP: Use 'cf marketplace -e SERVICE_OFFERING' to view descriptions of individual plans of a given service offering.");
 }
 
-fn plans_of(name: &str, plans: &[Value], included: &Value, unavailable: bool, where_: &str) -> anyhow::Result<()> {
+fn plans_of(name: &str, plans: &[Value], included: &Value, unavailable: bool, where_: &str) {
     say!("Getting service plan information for service offering {}{where_}...", ui::name(name));
     if plans.is_empty() {
-        bail!(
-            Problem::new(format!("Service offering '{name}' not found."))
-                .tip("'cf marketplace' lists the offerings that you may use.")
-        );
+        say!("\nNo service offerings found.");
+        return;
     }
     for offering in array(included, "/service_offerings") {
         say!("\nbroker: {}", ui::harmless(broker_of(offering, included)));
@@ -113,7 +107,6 @@ fn plans_of(name: &str, plans: &[Value], included: &Value, unavailable: bool, wh
         let headings = ["   plan", "description", "free or paid", "costs", "available"];
         ui::table(&headings[..if unavailable { 5 } else { 4 }], &rows);
     }
-    Ok(())
 }
 
 /// `USD 3.50/1 month`, several with commas between.

@@ -32,7 +32,7 @@ pub(super) async fn run(api: &mut Api, command: &ServiceCommand) -> anyhow::Resu
                 marketplace::Asked { offering: offering.as_deref(), broker: broker.as_deref(), unavailable: *show_unavailable };
             marketplace::show(api, &asked, *no_plans, *format).await
         }
-        C::Services(format) => instances::list(api, *format).await,
+        C::Services { no_apps, format } => instances::list(api, *no_apps, *format).await,
         C::Service { instance, guid: true, .. } => instances::guid(api, instance).await,
         C::Service { instance, params: true, .. } => instances::parameters(api, instance).await,
         C::Service { instance, format, .. } => instances::show(api, instance, *format).await,
@@ -51,7 +51,7 @@ pub(super) async fn run(api: &mut Api, command: &ServiceCommand) -> anyhow::Resu
         }
         C::CreateServiceKey { instance, key, parameters, wait } => keys::create(api, instance, key, parameters, *wait).await,
         C::ServiceKeys { instance, format } => keys::list(api, instance, *format).await,
-        C::ServiceKey { instance, key, guid } => keys::show(api, instance, key, *guid).await,
+        C::ServiceKey { instance, key, guid, format } => keys::show(api, instance, key, *guid, *format).await,
         C::DeleteServiceKey { instance, key, sure, wait } => keys::delete(api, instance, key, sure.force, *wait).await,
         C::BindRouteService { route, parameters, wait } => routes::bind(api, route, parameters, *wait).await,
         C::UnbindRouteService { route, sure, wait } => routes::unbind(api, route, sure.force, *wait).await,

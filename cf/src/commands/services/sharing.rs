@@ -2,13 +2,18 @@
 
 use super::{already, done, instance, sure};
 use crate::{
-    api::Api,
+    api::{Api, ApiError},
     cli::services::Sharing,
     commands::{org, space},
     config::Named,
+    problem::Problem,
     ui::{self, say},
 };
+use anyhow::bail;
 use serde_json::json;
+
+/// Off at first, as on every Cloud Foundry.
+const FLAG: &str = "service_instance_sharing";
 
 async fn other(api: &mut Api, args: &Sharing) -> anyhow::Result<(Named, Named)> {
     let org = match &args.org {
@@ -33,6 +38,9 @@ pub(super) async fn share(api: &mut Api, args: &Sharing) -> anyhow::Result<()> {
     match api.post(&path, &json!({ "data": [{ "guid": space.guid }] })).await {
         Err(e) if already(&e, |e| e.detail.contains("has already been shared with")) => {
             done(&format!("Service instance {} is shared with that space already.", args.instance));
+        }
+        Err(e) if e.downcast_ref::<ApiError>().is_some_and(|e| e.detail.contains(FLAG)) => {
+            bail!(Problem::new(e.to_string()).tip(format!("An operator can switch it on: cf enable-feature-flag {FLAG}")))
         }
         other => {
             other?;

@@ -60,10 +60,8 @@ pub(super) async fn create(api: &mut Api, args: &UserProvided) -> anyhow::Result
 pub(super) async fn update(api: &mut Api, args: &UserProvided) -> anyhow::Result<()> {
     let body = body(args)?;
     if body == json!({}) {
-        bail!(
-            Problem::new("No flags specified. No changes were made.")
-                .tip("'cf update-user-provided-service --help' lists what can be changed.")
-        );
+        done("No flags specified. No changes were made.");
+        return Ok(());
     }
     let found = instance(api, &args.instance).await?;
     if found.managed() {
