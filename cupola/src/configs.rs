@@ -204,6 +204,7 @@ fn warden(node: &Node) -> anyhow::Result<::warden::config::Raw> {
             host_address: None,
             first_port: settings.host_ports.0,
             last_port: settings.host_ports.1,
+            service_ports: settings.services.dedicated_ports,
             quarantine_seconds: settings.quarantine_s.into(),
             resolvers: vec![],
             host_services: vec![router(settings.http_port), router(settings.https_port)],

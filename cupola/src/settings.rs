@@ -102,6 +102,8 @@ pub(crate) struct Services {
     pub(crate) redis_ports: (u16, u16),
     /// Port of RabbitMQ.
     pub(crate) rabbitmq_port: u16,
+    /// Ports of servers in containers, one each: first and last.
+    pub(crate) dedicated_ports: (u16, u16),
 }
 
 impl Default for Services {
@@ -115,6 +117,7 @@ impl Default for Services {
             mysql_port: 3_306,
             redis_ports: (7_000, 7_999),
             rabbitmq_port: 5_671,
+            dedicated_ports: (8_000, 8_999),
         }
     }
 }
@@ -194,6 +197,22 @@ impl Settings {
         if self.host_ports.0 >= self.host_ports.1 {
             bail!("host_ports: {:?} is not a range from low to high", self.host_ports);
         }
+        let dedicated = self.services.dedicated_ports;
+        if dedicated.0 == 0 || dedicated.0 > dedicated.1 {
+            bail!("services.dedicated_ports: {dedicated:?} is not a range from low to high");
+        }
+        let one = |port: u16| (port, port);
+        for (key, other) in [
+            ("host_ports", self.host_ports),
+            ("services.redis_ports", self.services.redis_ports),
+            ("services.postgres_port", one(self.services.postgres_port)),
+            ("services.mysql_port", one(self.services.mysql_port)),
+            ("services.rabbitmq_port", one(self.services.rabbitmq_port)),
+        ] {
+            if dedicated.0 <= other.1 && other.0 <= dedicated.1 {
+                bail!("services.dedicated_ports: {dedicated:?} overlaps with {key}");
+            }
+        }
         Ok(())
     }
 }
@@ -231,6 +250,19 @@ mod tests {
         let settings = Settings { http_port: 8080, ..Default::default() };
         settings.write(state.path()).unwrap();
         assert_eq!(Settings::read(state.path()).unwrap(), Some(settings));
+    }
+
+    #[test]
+    fn servers_in_containers_have_ports_of_their_own() {
+        let with = |dedicated_ports| Settings {
+            services: Services { dedicated_ports, ..Default::default() },
+            ..Default::default()
+        };
+        assert!(with((8_000, 8_999)).check().is_ok());
+        for (range, word) in [((7_999, 8_999), "redis_ports"), ((8_999, 8_000), "low to high"), ((64_000, 65_000), "host_ports")] {
+            let told = with(range).check().unwrap_err().to_string();
+            assert!(told.contains("dedicated_ports") && told.contains(word), "{told}");
+        }
     }
 
     #[test]

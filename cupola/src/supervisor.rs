@@ -23,8 +23,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(10);
 const WELL_AFTER: Duration = Duration::from_secs(30);
 /// Time between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(15);
-/// The same for a DEA that evacuates: every instance gets its own ten seconds, all at once.
-const EVACUATION: Duration = Duration::from_secs(40);
+/// The same for a DEA that evacuates: every instance gets its own ten seconds, a database thirty, all at once.
+const EVACUATION: Duration = Duration::from_secs(60);
 /// The same for a broker, whose engine writes down what it holds.
 const ENGINE: Duration = Duration::from_secs(45);
 /// A log file of this size is rotated; this many old ones are kept.
