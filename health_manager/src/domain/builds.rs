@@ -159,7 +159,7 @@ impl Core {
         let first = *build.tried.get_or_insert(now);
         let wanted = build.wanted.clone();
         let room = Room { memory_mb: wanted.memory_mb, disk_mb: wanted.disk_mb };
-        let ask = Ask { app: None, room, stack: &wanted.stack };
+        let ask = Ask { room, stack: &wanted.stack, ..Ask::default() };
         let no = match self.fleet.place(&ask, &build.refused, now, &mut self.rng) {
             Ok(dea) => {
                 build.phase = Phase::Asked { dea, at: now };

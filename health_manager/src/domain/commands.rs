@@ -1,10 +1,6 @@
 //! Requests to DEAs: asking, answers, and what is done when none comes.
 
-use super::{
-    Core, Effect, Outcome, SlotId, Written,
-    claims::Wanted,
-    fleet::{Ask, Room},
-};
+use super::{Core, Effect, Outcome, SlotId, Written, claims::Wanted};
 use cloud_controller_client::DesiredProcess;
 use messages::{
     claims::InstanceRecord,
@@ -31,8 +27,11 @@ pub(super) enum Pending {
     Writing { at: Timestamp, over: u64, process: Option<ProcessId>, then_stop: Option<(DeaId, InstanceId)> },
 }
 
-pub(super) fn room(wanted: &DesiredProcess) -> Room {
-    Room { memory_mb: wanted.memory_mb, disk_mb: wanted.disk_mb }
+impl Pending {
+    /// An instance of this process may come of it.
+    pub(super) fn starts(&self, of: ProcessId) -> bool {
+        matches!(self, Self::Asked { process, .. } | Self::Open { process, .. } if *process == of)
+    }
 }
 
 impl Core {
@@ -43,7 +42,7 @@ impl Core {
         let refused: BTreeMap<DeaId, String> = self.refused.get(&slot).map_or_else(BTreeMap::new, |by| {
             by.iter().filter(|(_, (at, _))| now.since(*at) < REFUSAL_LASTS).map(|(dea, (_, why))| (*dea, why.clone())).collect()
         });
-        let ask = Ask { app: Some(wanted.app), room: room(&wanted), stack: &wanted.stack };
+        let ask = self.ask_for(&wanted);
         let over = self.slot(slot).map_or(0, |slot| slot.revision);
         let dea = match self.fleet.place(&ask, &refused, now, &mut self.rng) {
             Ok(dea) => dea,
@@ -53,8 +52,9 @@ impl Core {
                 return self.tell_unplaced(&wanted, slot, no.why, now, effects);
             }
         };
+        let room = ask.room_on(dea);
         let instance = InstanceId::random(&mut self.rng);
-        self.fleet.ask(dea, instance.uuid(), room(&wanted));
+        self.fleet.ask(dea, instance.uuid(), room);
         self.fleet.count(wanted.app, dea);
         self.pending.insert(slot, Pending::Asked { dea, instance, at: now, over, process, app: wanted.app });
         self.in_flight += 1;

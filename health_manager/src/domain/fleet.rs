@@ -31,12 +31,32 @@ impl Room {
 }
 
 /// What is to be placed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ask<'a> {
     /// Instances of one app are spread over zones and DEAs; stagings (no app) are spread by number.
     pub(crate) app: Option<AppId>,
     pub(crate) room: Room,
     pub(crate) stack: &'a str,
+    /// Nobody else may have it: its volume is there.
+    pub(crate) only_on: Option<DeaId>,
+    /// A volume that is made first takes this much disk besides.
+    pub(crate) new_volume_mb: u32,
+    /// Who may have that volume already, from a start that came to nothing.
+    pub(crate) begun_on: Option<DeaId>,
+    /// It is preferred, so that not every host gets one.
+    pub(crate) stay: bool,
+}
+
+impl Ask<'_> {
+    /// The room that it takes on this DEA.
+    pub(crate) fn room_on(&self, dea: DeaId) -> Room {
+        let volume = if self.begun_on == Some(dea) { 0 } else { self.new_volume_mb };
+        Room { disk_mb: self.room.disk_mb.saturating_add(volume), ..self.room }
+    }
+
+    fn may_be_on(&self, dea: DeaId) -> bool {
+        self.only_on.is_none_or(|only| only == dea)
+    }
 }
 
 /// Why nothing was found.
@@ -263,15 +283,17 @@ impl Fleet {
         }
         let mut best: Option<((u32, u32, u32), Vec<DeaId>)> = None;
         for (id, dea) in self.candidates(now) {
-            let fits = dea.free.holds(ask.room) && has_stack(dea, ask.stack);
-            if !fits || refused.contains_key(&id) {
+            if !fits(ask, id, dea) || refused.contains_key(&id) {
                 continue;
+            }
+            if ask.stay && ask.begun_on == Some(id) {
+                return Ok(id);
             }
             let crowd = match ask.app {
                 Some(_) => here.get(&id).copied().unwrap_or(0),
                 None => dea.asked.len() as u32 + dea.last.as_ref().map_or(0, |beat| beat.works.len() as u32),
             };
-            let score = (zones.get(dea.zone()).copied().unwrap_or(0), crowd, dea.fullness_with(ask.room));
+            let score = (zones.get(dea.zone()).copied().unwrap_or(0), crowd, dea.fullness_with(ask.room_on(id)));
             match &mut best {
                 Some((lowest, equals)) if score == *lowest => equals.push(id),
                 Some((lowest, _)) if score > *lowest => {}
@@ -286,7 +308,7 @@ impl Fleet {
 
     /// There is a DEA with enough room.
     pub(crate) fn has_place(&self, ask: &Ask<'_>, now: Timestamp) -> bool {
-        self.candidates(now).any(|(_, dea)| dea.free.holds(ask.room) && has_stack(dea, ask.stack))
+        self.candidates(now).any(|(id, dea)| fits(ask, id, dea))
     }
 
     fn candidates(&self, now: Timestamp) -> impl Iterator<Item = (DeaId, &Dea)> {
@@ -301,6 +323,9 @@ impl Fleet {
 
     fn explain(&self, ask: &Ask<'_>, refused: &BTreeMap<DeaId, String>, now: Timestamp) -> NoPlace {
         let no_place = |why: String, kind| NoPlace { why, kind };
+        if let Some(only) = ask.only_on {
+            return no_place(self.explain_pinned(ask, only, refused, now), NoPlaceKind::NobodyToAsk);
+        }
         let all: Vec<(DeaId, &Dea)> = self.candidates(now).collect();
         if all.is_empty() {
             return no_place("no DEA takes work at present".into(), NoPlaceKind::NobodyToAsk);
@@ -310,7 +335,8 @@ impl Fleet {
             return no_place(format!("no DEA has the stack `{}`", ask.stack), NoPlaceKind::NoStack);
         }
         let most = |of: fn(&Dea) -> u32| right.iter().map(|(_, dea)| of(dea)).max().unwrap_or(0);
-        let Room { memory_mb, disk_mb } = ask.room;
+        let Room { memory_mb, .. } = ask.room;
+        let disk_mb = ask.room.disk_mb.saturating_add(ask.new_volume_mb);
         let free_memory = most(|dea| dea.free.memory_mb);
         let all_memory = most(|dea| dea.offer.as_ref().map_or(0, |offer| offer.total_memory_mb));
         let free_disk = most(|dea| dea.free.disk_mb);
@@ -331,6 +357,36 @@ impl Fleet {
             format!("InsufficientResources: no DEA has both {} of memory and {disk_mb} MB of disk free", MemoryMb(memory_mb));
         no_place(why, NoPlaceKind::NothingFree)
     }
+
+    /// Why the only DEA that may have it does not take it.
+    fn explain_pinned(&self, ask: &Ask<'_>, only: DeaId, refused: &BTreeMap<DeaId, String>, now: Timestamp) -> String {
+        let that = format!("the DEA {only} that has its volume");
+        let Some(dea) = self.deas.get(&only) else { return format!("{that} does not answer") };
+        if dea.evacuating() && !dea.silent {
+            return format!("{that} is being emptied");
+        }
+        if !dea.takes_work(now, self.silent_after) {
+            return format!("{that} does not answer");
+        }
+        if !has_stack(dea, ask.stack) {
+            return format!("{that} does not have the stack `{}`", ask.stack);
+        }
+        let Room { memory_mb, disk_mb } = ask.room_on(only);
+        if memory_mb > dea.free.memory_mb {
+            return format!("InsufficientResources: {memory_mb} MB asked, {that} has {} MB free", dea.free.memory_mb);
+        }
+        if disk_mb > dea.free.disk_mb {
+            return format!("InsufficientResources: {disk_mb} MB of disk asked, {that} has {} MB of disk free", dea.free.disk_mb);
+        }
+        match refused.get(&only) {
+            Some(reason) => format!("{that} refused: {reason}"),
+            None => format!("{that} does not take it"),
+        }
+    }
+}
+
+fn fits(ask: &Ask<'_>, id: DeaId, dea: &Dea) -> bool {
+    ask.may_be_on(id) && dea.free.holds(ask.room_on(id)) && has_stack(dea, ask.stack)
 }
 
 fn has_stack(dea: &Dea, stack: &str) -> bool {
@@ -375,7 +431,7 @@ mod tests {
     }
 
     fn place(fleet: &Fleet, app: Option<AppId>, memory_mb: u32, stack: &str) -> Result<DeaId, String> {
-        let ask = Ask { app, room: Room { memory_mb, disk_mb: 100 }, stack };
+        let ask = Ask { app, room: Room { memory_mb, disk_mb: 100 }, stack, ..Ask::default() };
         fleet.place(&ask, &BTreeMap::new(), NOW, &mut StdRng::seed_from_u64(3)).map_err(|no| no.why)
     }
 

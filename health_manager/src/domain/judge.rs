@@ -3,13 +3,16 @@
 use super::{
     Core, Effect, SlotId, backoff,
     claims::{Process, Slot, Wanted, is_live},
-    fleet::Ask,
+    fleet::{Ask, Room},
 };
 use cloud_controller_client::DesiredProcess;
 use messages::claims::{Holder, InstanceRecord, InstanceState};
 use std::time::Duration;
-use types::{DeaId, InstanceId, ProcessId, Timestamp};
+use types::{DeaId, InstanceId, ProcessId, Timestamp, VersionId};
 use uuid::Uuid;
+
+/// After so many crashes of a first start, another DEA may have more luck.
+const STAY: u32 = 4;
 
 /// What to do about one slot.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,10 +92,18 @@ impl Core {
     fn judge(&self, process: &Process, fresh: bool, now: Timestamp) -> Vec<(SlotId, Decision)> {
         let mut decisions = vec![];
         if let Wanted::Yes(wanted) = &process.wanted {
+            let other = has_volume(wanted).then(|| self.awaits_another(process, wanted, now)).flatten();
             for index in 0..wanted.instances {
                 let id = (wanted.version, index);
                 if !self.pending.contains_key(&id) {
+                    let from = decisions.len();
                     self.judge_wanted(id, process.slots.get(&id), wanted, fresh, now, &mut decisions);
+                    if let Some(wait) = &other {
+                        decisions[from..]
+                            .iter_mut()
+                            .filter(|(_, decision)| *decision == Decision::Start)
+                            .for_each(|(_, start)| *start = wait.clone());
+                    }
                 }
             }
         }
@@ -105,6 +116,36 @@ impl Core {
             }
         }
         decisions
+    }
+
+    /// An instance of another start has the volume, or may get it any moment: until it is gone, nothing is started.
+    fn awaits_another(&self, process: &Process, wanted: &DesiredProcess, now: Timestamp) -> Option<Decision> {
+        let older = |version: VersionId| version != wanted.version;
+        let mut others =
+            process.slots.iter().filter(|(id, _)| older(id.0)).flat_map(|(_, slot)| super::claims::holders(&slot.record));
+        let held = others.any(|holder| is_live(holder.state));
+        let asked = self.pending.iter().any(|(id, pending)| older(id.0) && pending.starts(wanted.process));
+        (held || asked).then_some(Decision::Wait(now + Duration::from_secs(1)))
+    }
+
+    /// What is asked of a DEA that is to have an instance.
+    pub(super) fn ask_for<'a>(&self, wanted: &'a DesiredProcess) -> Ask<'a> {
+        let room = Room { memory_mb: wanted.memory_mb, disk_mb: wanted.disk_mb };
+        let mut ask = Ask { app: Some(wanted.app), room, stack: &wanted.stack, only_on: wanted.only_on, ..Ask::default() };
+        if wanted.only_on.is_none() && wanted.new_volume_mb > 0 {
+            ask.new_volume_mb = wanted.new_volume_mb;
+            let slots = self.processes.get(&wanted.process).map(|process| &process.slots);
+            for record in slots.into_iter().flatten().map(|(_, slot)| &slot.record) {
+                let Some(owner) = &record.owner else { continue };
+                if matches!(owner.state, InstanceState::Running | InstanceState::Evacuating) {
+                    // It is noted as the volume's place any moment.
+                    ask.only_on = Some(owner.dea);
+                }
+                ask.begun_on = Some(owner.dea);
+                ask.stay = record.crash_count < STAY;
+            }
+        }
+        ask
     }
 
     fn judge_wanted(
@@ -160,8 +201,7 @@ impl Core {
         // The claim moves a running owner to the predecessor's place, which takes one only. A serving predecessor is worth
         // more than a starting owner; that one is simply replaced.
         let crowded = slot.record.predecessor.is_some() && owner.state == InstanceState::Running;
-        let room = super::commands::room(wanted);
-        let ask = Ask { app: Some(wanted.app), room, stack: &wanted.stack };
+        let ask = self.ask_for(wanted);
         if !crowded && self.fleet.has_place(&ask, now) {
             decisions.push((id, Decision::Start));
         } else {
@@ -260,6 +300,11 @@ impl Core {
         };
         lacks(&dea.last) && lacks(&dea.previous)
     }
+}
+
+/// It has a disk that one instance at a time can have.
+fn has_volume(wanted: &DesiredProcess) -> bool {
+    wanted.only_on.is_some() || wanted.new_volume_mb > 0
 }
 
 /// Share of the wanted instances that run, in hundredths.

@@ -395,6 +395,99 @@ fn an_instance_without_a_claim_is_stopped_after_a_while() {
     assert_eq!(stops(&bench.pass(5, &[101], &[both])), [id(8)]);
 }
 
+fn pinned(version: u128) -> DesiredProcess {
+    DesiredProcess { only_on: Some(id(101)), ..process(1, version, 1) }
+}
+
+const AWAY: &str = "the DEA 00000000-0000-0000-0000-000000000065 that has its volume does not answer";
+
+#[test]
+fn what_has_its_volume_on_a_dea_waits_for_it() {
+    let mut bench = Bench::with(vec![], vec![]);
+    bench.synced();
+    bench.give(Input::Advertise(offer(102, 1_000, 1_000)));
+    bench.pass(40, &[102], &[]);
+    let mut effects = bench.desired(vec![Desired::Process(pinned(11))]);
+    let told = writes(&effects).remove(0);
+    assert_eq!(told.unplaced.as_deref(), Some(AWAY));
+    bench.told(told, 5);
+    effects.extend(bench.pass(300, &[102], &[]));
+    assert_eq!(starts(&effects), []);
+    let effects = bench.give(Input::Advertise(offer(101, 50, 1_000)));
+    assert_eq!(starts(&effects), [], "too little is free");
+    let told = writes(&effects).remove(0);
+    assert!(told.unplaced.as_deref().unwrap().ends_with("that has its volume has 50 MB free"), "{told:?}");
+    bench.told(told, 6);
+    let asked = starts(&bench.give(Input::Advertise(offer(101, 500, 1_000))));
+    assert_eq!((asked.len(), asked[0].0), (1, id(101)));
+    let (dea, start) = asked[0].clone();
+    let outcome = Outcome::Refused("disk is full".into());
+    let effects = bench.give(Input::Started { slot: (start.version, 0), instance: start.instance, dea, outcome });
+    assert_eq!(starts(&effects), [], "and not elsewhere");
+}
+
+#[test]
+fn an_instance_with_a_volume_is_not_replaced_while_its_dea_is_silent() {
+    let running = record(1, 11, 0, Some(holder(9, 101, InstanceState::Running, START)));
+    for wanted in [pinned(11), DesiredProcess { new_volume_mb: 10, ..process(1, 11, 1) }] {
+        let mut bench = Bench::with(vec![Desired::Process(wanted)], vec![(running.clone(), 5)]);
+        bench.give(Input::Advertise(offer(102, 1_000, 1_000)));
+        bench.synced();
+        assert_eq!(bench.pass(120, &[102], &[]), []);
+    }
+}
+
+#[test]
+fn an_instance_with_a_volume_stops_before_the_next_start_even_where_both_would_fit() {
+    for (wanted, free) in
+        [(pinned(12), 1_000), (pinned(12), 0), (DesiredProcess { new_volume_mb: 10, ..process(1, 12, 1) }, 1_000)]
+    {
+        let running = record(1, 11, 0, Some(holder(9, 101, InstanceState::Running, START)));
+        let before = DesiredProcess { version: id(11), ..wanted.clone() };
+        let mut bench = Bench::with(vec![Desired::Process(before)], vec![(running, 5)]);
+        bench.synced();
+        bench.give(Input::Advertise(offer(101, free, 1_000)));
+        let effects = bench.desired(vec![Desired::Process(wanted)]);
+        assert_eq!((stops(&effects), starts(&effects)), (vec![id(9)], vec![]));
+        let mut stopping = record(1, 11, 0, Some(holder(9, 101, InstanceState::Stopping, START)));
+        stopping.owner.as_mut().unwrap().since = bench.now;
+        assert_eq!(starts(&bench.told(stopping, 6)), []);
+        let effects = bench.give(Input::Claims(ClaimsChange::NoInstance((id(11), 0))));
+        assert_eq!(starts(&effects).len(), 1, "its room is free with it");
+    }
+}
+
+#[test]
+fn a_start_of_before_that_nobody_answered_is_waited_for() {
+    let mut bench = Bench::with(vec![], vec![]);
+    bench.synced();
+    let asked = starts(&bench.desired(vec![Desired::Process(pinned(11))]));
+    assert_eq!(starts(&bench.desired(vec![Desired::Process(pinned(12))])), []);
+    let (dea, start) = asked[0].clone();
+    let outcome = Outcome::Refused("no longer wanted".into());
+    let effects = bench.give(Input::Started { slot: (start.version, 0), instance: start.instance, dea, outcome });
+    assert_eq!(starts(&effects).len(), 1);
+}
+
+#[test]
+fn a_volume_that_is_still_to_be_made_takes_disk() {
+    let mut bench = Bench::with(vec![], vec![]);
+    bench.synced();
+    bench.pass(6, &[101], &[]);
+    let wanted = DesiredProcess { new_volume_mb: 99_950, ..process(1, 11, 1) };
+    let effects = bench.desired(vec![Desired::Process(wanted.clone())]);
+    let told = "InsufficientResources: 100050 MB of disk asked, most free 100000 MB of disk";
+    assert_eq!((starts(&effects), writes(&effects)[0].unplaced.as_deref()), (vec![], Some(told)));
+
+    // Where a start came to nothing, the volume may be there, and is not counted again.
+    let mut crashed = record(1, 11, 0, Some(holder(0, 101, InstanceState::Crashed, START)));
+    crashed.crash_count = 1;
+    let mut bench = Bench::with(vec![Desired::Process(wanted)], vec![(crashed, 5)]);
+    bench.give(Input::Advertise(offer(102, 1_000, 1_000)));
+    let asked = starts(&bench.synced());
+    assert_eq!((asked.len(), asked[0].0, asked[0].1.disk_mb), (1, id(101), 100));
+}
+
 fn build(n: u128, memory_mb: u32) -> Desired {
     let stack = "debian12".into();
     Desired::Build(DesiredBuild { build: id(n), app: id(1), memory_mb, disk_mb: 100, stack, created_at: START })

@@ -7,6 +7,9 @@ use rand::{RngExt, rngs::StdRng};
 const STEP: Duration = Duration::from_millis(100);
 const DEAS: u128 = 4;
 const MEMORY: u32 = 3_000;
+/// Apps without a volume, and then those with one.
+const PLAIN: std::ops::RangeInclusive<u128> = 1..=6;
+const WITH_VOLUME: std::ops::RangeInclusive<u128> = 7..=9;
 
 #[derive(Clone, Debug)]
 enum Event {
@@ -20,6 +23,8 @@ enum Event {
     Write(u32, Box<InstanceRecord>, u64),
     Remove(u32, SlotId, u64),
     Lease(u32, Lease, u64),
+    /// The cloud controller looks where a volume is.
+    Note(ProcessId),
 }
 
 #[derive(Debug)]
@@ -61,6 +66,8 @@ pub(super) struct World {
     /// What this life of the health manager was told.
     told: BTreeMap<ProcessId, Desired>,
     crashy: BTreeSet<AppId>,
+    /// Where the volumes are, for good.
+    cells: BTreeMap<ProcessId, DeaId>,
     last_told: Timestamp,
     /// When watch news arrive: never out of order.
     watch_at: Timestamp,
@@ -93,10 +100,11 @@ impl World {
             read: 0,
             told: BTreeMap::new(),
             crashy: BTreeSet::new(),
+            cells: BTreeMap::new(),
             last_told: START,
             watch_at: START,
         };
-        for n in 1..=6 {
+        for n in PLAIN.chain(WITH_VOLUME) {
             world.want(n);
         }
         world.boot_manager();
@@ -157,7 +165,8 @@ impl World {
                     _ => VersionId::random(&mut self.rng),
                 };
                 let memory_mb = 100 * self.rng.random_range(1..=4);
-                Desired::Process(DesiredProcess { version, memory_mb, ..process(n, 0, instances) })
+                let wanted = DesiredProcess { version, memory_mb, ..process(n, 0, instances) };
+                Desired::Process(if WITH_VOLUME.contains(&n) { self.with_volume(wanted) } else { wanted })
             }
         };
         if crashy {
@@ -169,6 +178,39 @@ impl World {
         if !self.chance(3) {
             self.read_feed();
         }
+    }
+
+    fn with_volume(&self, wanted: DesiredProcess) -> DesiredProcess {
+        let only_on = self.cells.get(&wanted.process).copied();
+        DesiredProcess { instances: 1, new_volume_mb: if only_on.is_some() { 0 } else { 500 }, only_on, ..wanted }
+    }
+
+    fn has_volume(process: ProcessId) -> bool {
+        WITH_VOLUME.contains(&process.uuid().as_u128())
+    }
+
+    /// The cloud controller's part: the DEA of the first instance that runs has the volume for good.
+    fn note(&mut self, process: ProcessId) {
+        let runs = |owner: &&Holder| owner.state == InstanceState::Running;
+        let records = self.bucket.values().filter(|(record, _)| record.process == process);
+        let Some(owner) = records.filter_map(|(record, _)| record.owner.as_ref()).find(runs) else { return };
+        if self.cells.contains_key(&process) {
+            return;
+        }
+        self.cells.insert(process, owner.dea);
+        if let Some((_, Desired::Process(wanted))) = self.feed.get(&process).cloned() {
+            self.change += 1;
+            let again = Desired::Process(self.with_volume(wanted));
+            self.feed.insert(process, (self.change, again));
+        }
+    }
+
+    /// The cloud controller tells nobody how to start what is not wanted, or on a DEA that does not have the volume.
+    fn may_launch(&self, dea: DeaId, start: &StartInstance) -> bool {
+        let wanted = |what: &Desired| matches!(what, Desired::Process(wanted) if wanted.version == start.version);
+        !Self::has_volume(start.process)
+            || (self.feed.get(&start.process).is_some_and(|(_, what)| wanted(what))
+                && self.cells.get(&start.process).is_none_or(|cell| *cell == dea))
     }
 
     fn read_feed(&mut self) {
@@ -219,6 +261,12 @@ impl World {
                     assert!(!self.wanted(slot), "seed={seed} at {:?}: stops the running owner of a wanted slot", self.now);
                 }
             }
+            Effect::Start { dea, start } => {
+                if let Some(Desired::Process(wanted)) = self.told.get(&start.process) {
+                    let there = wanted.only_on.is_none_or(|only| only == *dea);
+                    assert!(there, "seed={seed} at {:?}: started away from its volume", self.now);
+                }
+            }
             Effect::Remove { .. } => assert!(self.core.is_fresh(self.now), "seed={seed}: a removal on stale state"),
             _ => {}
         }
@@ -261,6 +309,10 @@ impl World {
         self.revision += 1;
         match record {
             Some(record) => {
+                if Self::has_volume(record.process) && !self.cells.contains_key(&record.process) {
+                    let soon = self.delay() * 10;
+                    self.later(soon, Event::Note(record.process));
+                }
                 self.bucket.insert(slot, (record.clone(), self.revision));
                 self.watch(ClaimsChange::Instance(Box::new(record), self.revision));
             }
@@ -288,6 +340,7 @@ impl World {
             Event::Runs(dea, instance) => self.runs(dea, instance),
             Event::Crashes(dea, instance) => self.crashes(dea, instance),
             Event::Stopped(dea, instance) => self.ended(dea, instance),
+            Event::Note(process) => self.note(process),
             Event::Write(life, record, revision) => {
                 let slot = (record.version, record.index);
                 let outcome = self.set(slot, Some(*record), revision).map_or(Written::Conflict, Written::Yes);
@@ -331,7 +384,11 @@ impl World {
             let running = Running { start: start.clone(), state: InstanceState::Starting, since: self.now };
             self.node(dea).instances.insert(start.instance, running);
             let (soon, crash) = (self.delay() * 5, self.crashy.contains(&start.app));
-            let event = if crash { Event::Crashes(dea, start.instance) } else { Event::Runs(dea, start.instance) };
+            let event = match crash {
+                _ if !self.may_launch(dea, &start) => Event::Stopped(dea, start.instance),
+                true => Event::Crashes(dea, start.instance),
+                false => Event::Runs(dea, start.instance),
+            };
             self.later(soon, event);
         }
         let outcome = if self.chance(25) { Outcome::Unknown } else { outcome };
@@ -393,14 +450,37 @@ impl World {
             return self.later(Duration::from_secs(1), Event::Runs(dea, instance));
         }
         let now = self.now;
+        let process = self.nodes[&dea].instances[&instance].start.process;
+        let mut others = self.nodes[&dea].instances.iter().filter(|(other, _)| **other != instance);
+        if Self::has_volume(process) && others.any(|(_, held)| held.start.process == process) {
+            // One container at a time has the volume.
+            return self.later(Duration::from_secs(1), Event::Runs(dea, instance));
+        }
         if let Some(held) = self.node(dea).instances.get_mut(&instance) {
             held.state = InstanceState::Running;
             held.since = now;
         }
         self.assert_claim(dea, instance);
+        self.check_volume(process);
         if self.chance(6) {
             let soon = Duration::from_secs(self.rng.random_range(1..100));
             self.later(soon, Event::Crashes(dea, instance));
+        }
+    }
+
+    /// One instance at a time, and only where the volume is.
+    fn check_volume(&self, process: ProcessId) {
+        if !Self::has_volume(process) {
+            return;
+        }
+        let seed = self.seed;
+        let records = self.bucket.values().map(|(record, _)| record).filter(|record| record.process == process);
+        let runs = |owner: &&Holder| owner.state == InstanceState::Running;
+        let running: Vec<DeaId> =
+            records.filter_map(|record| record.owner.as_ref()).filter(runs).map(|owner| owner.dea).collect();
+        assert!(running.len() <= 1, "seed={seed} at {:?}: {running:?} have instances with a volume", self.now);
+        if let (Some(cell), Some(dea)) = (self.cells.get(&process), running.first()) {
+            assert_eq!(cell, dea, "seed={seed} at {:?}: it runs away from its volume", self.now);
         }
     }
 
@@ -478,7 +558,7 @@ impl World {
     fn misfortune(&mut self) {
         let (now, life) = (self.now, self.life);
         if self.chance(150) {
-            let n = self.rng.random_range(1..=6);
+            let n = self.rng.random_range(*PLAIN.start()..=*WITH_VOLUME.end());
             self.want(n);
         }
         if self.chance(900) {
