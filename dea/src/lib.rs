@@ -30,7 +30,7 @@ use tracing::info;
 
 /// Runs the service until it is told to end.
 pub fn run(config: &Path) -> ExitCode {
-    foundation::run(Duration::from_secs(25), async move |shutdown| {
+    foundation::run(Duration::from_secs(45), async move |shutdown| {
         let config = Config::load(config)?;
         // Listened for before anything else: the signal's default is to kill.
         let mut evacuate = signal(SignalKind::user_defined2())?;

@@ -15,7 +15,7 @@ use wiremock::{
     Mock, ResponseTemplate,
     matchers::{method, path},
 };
-use world::{World, app, digest, eventually, id, launch, lifecycle, stage, staging, start, stop};
+use world::{World, app, digest, eventually, id, launch, lifecycle, stage, staging, start, stop, workload};
 
 fn handle(instance: u8) -> String {
     format!("i-{}", id::<InstanceId>(instance))
@@ -290,6 +290,103 @@ async fn ways_to_services_and_their_files_come_with_the_container_and_follow_a_h
     let now = async || world.warden.egress(&handle).filter(|open| open.iter().any(|open| open.ports.first == 6379));
     let open = eventually("opened", now).await;
     assert_eq!(open.len(), 1, "what was open before is closed");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_workload_runs_from_its_stack_with_its_volume_and_outlives_the_dea() {
+    let world = World::new().await;
+    let (_listener, launch) = app().await;
+    let launch = workload(launch.ports[0]);
+    world.serves_launch(&launch).await;
+    let running = world.start_dea().await;
+    assert_eq!(world.ask(running.dea.id, "start", &start(4, 0)).await, Answer::Accepted);
+    let before = world.owner(InstanceState::Running).await;
+    assert_eq!(before.endpoint.as_ref().unwrap().container_port, Some(launch.ports[0]));
+    let spec = world.warden.spec(&handle(4)).unwrap();
+    assert_eq!((spec.layers.len(), spec.mounts.len(), spec.ports.len()), (0, 0, 0));
+    assert_eq!((spec.volumes[0].id.as_str(), spec.service_ports[0].port), ("db", 8000));
+    running.end().await;
+    world.journal.clear();
+    let running = world.start_dea().await;
+    let beats = heartbeat(&world).await;
+    assert_eq!((beats.droplets.len(), beats.droplets[0].state), (1, InstanceState::Running));
+    assert_eq!(world.record().await.unwrap().owner.unwrap(), before, "nothing was written");
+    assert_eq!(world.journal.all(), Vec::<String>::new(), "it was left alone, and no router hears of it");
+    world.ask(running.dea.id, "stop", &stop(4)).await;
+    eventually("the record is gone", async || world.record().await.is_none().then_some(())).await;
+    assert!(world.journal.all().contains(&format!("stop {} 30000", handle(4))), "{:?}", world.journal.all());
+    assert_eq!(world.warden.volumes(), ["db"]);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_workload_waits_for_the_volume_that_its_former_version_has() {
+    let world = World::new().await;
+    let (_listener, launch) = app().await;
+    let former = workload(launch.ports[0]);
+    let next = cloud_controller_client::LaunchSpec { version: id(6), ..former.clone() };
+    world.serves_launch(&former).await;
+    world.serves_launch(&next).await;
+    let running = world.start_dea().await;
+    world.ask(running.dea.id, "start", &start(4, 0)).await;
+    world.owner(InstanceState::Running).await;
+    let begin = StartInstance { version: id(6), ..start(5, 0) };
+    assert_eq!(world.ask(running.dea.id, "start", &begin).await, Answer::Accepted);
+    eventually("it asked more than once", async || (world.journal.count(&format!("create {}", handle(5))) > 2).then_some(()))
+        .await;
+    // A third one that is not wanted any more does not wait to the end.
+    let late = StartInstance { version: id(6), index: 1, ..start(7, 0) };
+    assert_eq!(world.ask(running.dea.id, "start", &late).await, Answer::Accepted);
+    eventually("it waits too", async || (world.journal.count(&format!("create {}", handle(7))) > 0).then_some(())).await;
+    world.ask(running.dea.id, "stop", &stop(7)).await;
+    let key = messages::claims::instance_key(id(6), 1);
+    eventually("it is gone", async || world.bucket.get(&key).await.unwrap().is_none().then_some(())).await;
+    assert_eq!(world.warden.containers(), [handle(4)]);
+
+    world.ask(running.dea.id, "stop", &stop(4)).await;
+    eventually("the next one runs", async || (world.warden.containers() == [handle(5)]).then_some(())).await;
+    assert!(world.posted("/internal/v1/crashes").await.is_empty());
+    running.end().await;
+}
+
+#[tokio::test]
+async fn volumes_go_once_the_cloud_controller_says_so_and_no_sooner() {
+    let world = World::new().await;
+    let (_listener, launch) = app().await;
+    world.serves_launch(&workload(launch.ports[0])).await;
+    world.warden.keep_volume("old");
+    world.warden.keep_volume("unknown");
+    const VOLUMES: &str = "/internal/v1/volumes";
+    let asked = async |times: usize| (world.posted(VOLUMES).await.len() >= times).then_some(());
+    // It does not answer as it should.
+    Mock::given(method("POST"))
+        .and(path(VOLUMES))
+        .respond_with(ResponseTemplate::new(500))
+        .up_to_n_times(1)
+        .with_priority(1)
+        .mount(&world.controller)
+        .await;
+    let answer = serde_json::json!({"remove": ["old", "db", "elsewhere"]});
+    world.serves("POST", VOLUMES, ResponseTemplate::new(200).set_body_json(answer)).await;
+    let running = world.start_dea().await;
+    eventually("asked", async || asked(1).await).await;
+    world.ask(running.dea.id, "start", &start(4, 0)).await;
+    world.owner(InstanceState::Running).await;
+    assert_eq!(world.warden.volumes(), ["db", "old", "unknown"]);
+    running.end().await;
+
+    let running = world.start_dea().await;
+    eventually("removed", async || (world.warden.volumes() == ["db", "unknown"]).then_some(())).await;
+    eventually("told that it is gone", async || asked(3).await).await;
+    let told = world.posted(VOLUMES).await;
+    assert_eq!(told[1]["volumes"], serde_json::json!(["db", "old", "unknown"]));
+    assert_eq!(told[2]["volumes"], serde_json::json!(["db", "unknown"]));
+    assert_eq!(told[2]["dea"], serde_json::json!(running.dea.id));
+    assert_eq!(world.journal.count("delete volume db"), 0, "a container has it");
+    // Soon after that is gone, not half a minute later.
+    world.ask(running.dea.id, "stop", &stop(4)).await;
+    eventually("removed with its instance", async || (world.warden.volumes() == ["unknown"]).then_some(())).await;
     running.end().await;
 }
 

@@ -151,6 +151,7 @@ impl Host {
             config,
         }));
         host.clear_strangers(&found).await;
+        host.forget_superseded().await;
         host.take_back().await;
         Ok(host)
     }
@@ -182,6 +183,20 @@ impl Host {
         for link in links.iter().filter(|link| !known.contains(*link) && **link != self.0.config.gateway_link()) {
             if let Err(e) = self.0.network.remove_link(link).await {
                 warn!(error = &e as &dyn std::error::Error, "cannot remove the stray link `{link}`");
+            }
+        }
+    }
+
+    /// Of containers whose service ports lead elsewhere by now no connection stays: a daemon may have been killed in between.
+    async fn forget_superseded(&self) {
+        let superseded: Vec<Ipv4Addr> = {
+            let state = self.state();
+            let old = |record: &&Record| record.service_ports.keys().any(|port| state.published.get(port) != Some(&record.slot));
+            state.containers.values().map(|there| &there.record).filter(old).map(|record| record.address).collect()
+        };
+        for address in superseded {
+            if let Err(e) = self.0.network.forget(address).await {
+                warn!(error = &e as &dyn std::error::Error, "connections to {address} are not forgotten yet");
             }
         }
     }
@@ -277,7 +292,8 @@ impl Host {
             let socket = self.socket(record.slot);
             let (ports, ways) = (leads(&record).collect(), ways(&record).collect());
             let started = self.0.spares.launch(&self.0.programs, &template, &launch, &socket);
-            tokio::try_join!(started, self.0.network.open(&ports, &ways), self.publish(&record))?;
+            tokio::try_join!(started, self.0.network.open(&ports, &ways))?;
+            self.publish(&record).await?; // never given up halfway: what is taken over is noted as well
             self.refill(template);
             Ok(Shim::connect(&socket).await)
         };

@@ -3,7 +3,7 @@
 //! Source: the runtime's contract on variables, files and labels; VCAP_APPLICATION is completed by the launcher inside.
 
 use crate::domain::claim::Slot;
-use cloud_controller_client::{BINDING_ROOT, Egress, LaunchSpec, Transport};
+use cloud_controller_client::{BINDING_ROOT, Egress, LaunchSpec, Transport, Volume};
 use loggregator_client::app_tags;
 use std::{
     collections::BTreeMap,
@@ -13,6 +13,7 @@ use std::{
 use types::{AppId, BuildId, DeaId, Timestamp};
 use warden_client::{
     BindMount, ContainerInfo, ContainerSpec, Endpoint, InjectedFile, Limits, LogTarget, PortRange, ProcessSpec, Protocol,
+    ServicePort, VolumeMount,
 };
 
 /// What all containers of this DEA have in common.
@@ -68,14 +69,14 @@ impl Place {
     }
 }
 
-/// The container of an instance.
-pub fn instance(common: &Common, slot: &Slot, launch: &LaunchSpec, layer: &str, revision: u64) -> ContainerSpec {
+/// The container of an instance; `layer` holds its droplet, if it has one.
+pub fn instance(common: &Common, slot: &Slot, launch: &LaunchSpec, layer: Option<&str>, revision: u64) -> ContainerSpec {
     ContainerSpec {
         handle: slot.handle(),
         labels: labels(common.dea, slot, launch, revision),
         stack: launch.stack.clone(),
-        layers: vec![layer.to_owned()],
-        mounts: vec![program(&common.lifecycle, "launcher")],
+        layers: layer.into_iter().map(str::to_owned).collect(),
+        mounts: layer.map(|_| program(&common.lifecycle, "launcher")).into_iter().collect(),
         files: binding_files(&launch.binding_files),
         limits: Limits {
             memory_bytes: u64::from(slot.memory_mb) << 20,
@@ -86,21 +87,11 @@ pub fn instance(common: &Common, slot: &Slot, launch: &LaunchSpec, layer: &str, 
             nofile: launch.fds.into(),
             log_bytes_per_second: launch.log_rate_limit_bytes_per_second,
         },
-        ports: launch.ports.clone(),
-        service_ports: vec![],
+        ports: host_ports(launch).to_vec(),
+        service_ports: launch.service_port.iter().map(service_port).collect(),
         egress: endpoints(&launch.egress),
-        volumes: vec![],
-        process: ProcessSpec {
-            argv: vec![
-                "/tmp/lifecycle/launcher".into(),
-                "/home/vcap/app".into(),
-                launch.command.clone(),
-                launch.process_type.clone(),
-            ],
-            env: lines(&environment(slot, launch)),
-            cwd: "/home/vcap/app".into(),
-            user: "vcap".into(),
-        },
+        volumes: launch.volume.iter().map(volume).collect(),
+        process: process(slot, launch),
         log: Some(LogTarget {
             source_id: slot.app.to_string(),
             instance_id: slot.index.to_string(),
@@ -108,6 +99,31 @@ pub fn instance(common: &Common, slot: &Slot, launch: &LaunchSpec, layer: &str, 
             tags: tags(slot, launch),
         }),
     }
+}
+
+/// The launcher starts what a droplet has; without one the stack has all that is needed.
+fn process(slot: &Slot, launch: &LaunchSpec) -> ProcessSpec {
+    let words = |words: [&str; 3]| words.map(str::to_owned).to_vec();
+    let (mut argv, cwd) = match launch.droplet {
+        Some(_) => (words(["/tmp/lifecycle/launcher", "/home/vcap/app", &launch.command]), "/home/vcap/app"),
+        None => (words(["/bin/sh", "-c", &launch.command]), "/home/vcap"),
+    };
+    argv.extend(launch.droplet.map(|_| launch.process_type.clone()));
+    ProcessSpec { argv, env: lines(&environment(slot, launch)), cwd: cwd.into(), user: "vcap".into() }
+}
+
+/// The ports that get one on the host: routers lead there. Workloads have a service port instead.
+fn host_ports(launch: &LaunchSpec) -> &[u16] {
+    if launch.droplet.is_some() { &launch.ports } else { &[] }
+}
+
+fn service_port(asked: &cloud_controller_client::ServicePort) -> ServicePort {
+    ServicePort { port: asked.port, container_port: asked.container_port }
+}
+
+fn volume(asked: &Volume) -> VolumeMount {
+    let (id, path) = (asked.id.clone(), PathBuf::from(&asked.path));
+    VolumeMount { id, size_mb: asked.size_mb.into(), path, read_only: false, noexec: false }
 }
 
 /// A program of the lifecycle, read-only at its place.
@@ -173,10 +189,12 @@ fn environment(slot: &Slot, launch: &LaunchSpec) -> BTreeMap<String, String> {
         set(name, slot.instance.to_string());
     }
     set("VCAP_APP_HOST", "0.0.0.0".into());
-    match launch.ports.first() {
+    if let Some(port) = launch.ports.first() {
+        set("PORT", port.to_string());
+        set("VCAP_APP_PORT", port.to_string());
+    }
+    match host_ports(launch).first() {
         Some(port) => {
-            set("PORT", port.to_string());
-            set("VCAP_APP_PORT", port.to_string());
             set("CF_INSTANCE_PORT", format!("@HOST_PORT_{port}@"));
             set("CF_INSTANCE_ADDR", format!("@HOST_IP@:@HOST_PORT_{port}@"));
         }
@@ -186,7 +204,7 @@ fn environment(slot: &Slot, launch: &LaunchSpec) -> BTreeMap<String, String> {
         }
     }
     let pairs: Vec<_> =
-        launch.ports.iter().map(|port| format!("{{\"external\":@HOST_PORT_{port}@,\"internal\":{port}}}")).collect();
+        host_ports(launch).iter().map(|port| format!("{{\"external\":@HOST_PORT_{port}@,\"internal\":{port}}}")).collect();
     set("CF_INSTANCE_PORTS", format!("[{}]", pairs.join(",")));
     env
 }
@@ -313,7 +331,7 @@ mod tests {
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        let spec = instance(&common(), &slot(), &launch, "layer", 7);
+        let spec = instance(&common(), &slot(), &launch, Some("layer"), 7);
         let has = |line: &str| assert!(spec.process.env.iter().any(|have| have == line), "{line} in {:?}", spec.process.env);
         for line in [
             "PORT=8080",
@@ -342,6 +360,25 @@ mod tests {
     }
 
     #[test]
+    fn a_workload_is_what_its_stack_has_with_its_volume_and_its_service_port() {
+        let launch = crate::domain::core::tests::workload();
+        let spec = instance(&common(), &slot(), &launch, None, 7);
+        assert_eq!((spec.layers.len(), spec.mounts.len(), spec.ports.len()), (0, 0, 0));
+        assert_eq!(spec.process.argv, ["/bin/sh", "-c", "exec postgres"]);
+        assert_eq!(spec.process.cwd.to_str(), Some("/home/vcap"));
+        assert_eq!(spec.service_ports, [ServicePort { port: 8000, container_port: 5432 }]);
+        let volume =
+            VolumeMount { id: "db".into(), size_mb: 1024, path: "/home/vcap/data".into(), read_only: false, noexec: false };
+        assert_eq!(spec.volumes, [volume]);
+        assert!(spec.process.env.iter().any(|line| line == "PORT=5432"));
+        assert!(!spec.process.env.iter().any(|line| line.contains("@HOST_PORT")), "{:?}", spec.process.env);
+        // After a restart the DEA knows all of it again, but for secrets.
+        let Some(Kind::Instance { launch: read, .. }) = kind(common().dea, &spec.labels) else { panic!() };
+        assert_eq!((read.volume, read.service_port, read.droplet), (launch.volume, launch.service_port, None));
+        assert!(read.env.is_empty());
+    }
+
+    #[test]
     fn a_process_without_ports_has_none_in_its_environment() {
         let mut launch = launch();
         launch.ports.clear();
@@ -355,7 +392,7 @@ mod tests {
         for path in ["db/password", "vcap_services", "../escape", "db/../../x", "/abs", "a//b", ""] {
             launch.binding_files.insert(path.into(), "hunter2".into());
         }
-        let spec = instance(&common(), &slot(), &launch, "layer", 7);
+        let spec = instance(&common(), &slot(), &launch, Some("layer"), 7);
         let paths: Vec<_> = spec.files.iter().map(|file| file.path.to_string_lossy().into_owned()).collect();
         assert_eq!(paths, ["/etc/cf-service-bindings/db/password", "/etc/cf-service-bindings/vcap_services"]);
         assert!(spec.files.iter().all(|file| file.user_owned && file.mode == 0o400 && file.content == "hunter2"));
@@ -366,7 +403,7 @@ mod tests {
         let mut launch = launch();
         launch.env.insert("PASSWORD".into(), "hunter2".into());
         launch.binding_files.insert("db/password".into(), "hunter2".into());
-        let spec = instance(&common(), &slot(), &launch, "layer", 7);
+        let spec = instance(&common(), &slot(), &launch, Some("layer"), 7);
         let Some(Kind::Instance { slot: back, launch: known, revision }) = kind(common().dea, &spec.labels) else { panic!() };
         assert_eq!((*back, known.routes, revision), (slot(), launch.routes, 7));
         assert!(!format!("{:?}", spec.labels).contains("hunter2"));

@@ -36,6 +36,8 @@ use warden_client::{Endpoint, ProcessExit};
 
 /// How long a lower fencing number must go on commanding before it is believed.
 const DOUBT: Duration = Duration::from_secs(60);
+/// What an instance with a volume gets between TERM and KILL, at least: a database writes down what it has.
+const VOLUME_GRACE: Duration = Duration::from_secs(30);
 /// How often an unregistration is repeated.
 const FAREWELLS: u8 = 3;
 
@@ -232,6 +234,10 @@ impl Instance {
             missing: 0,
             meter: Meter::default(),
         }
+    }
+
+    fn has_volume(&self) -> bool {
+        self.launch.as_ref().is_some_and(|launch| launch.volume.is_some())
     }
 
     fn wanted(&self, dea: DeaId) -> Option<Wanted> {

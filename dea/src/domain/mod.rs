@@ -9,6 +9,7 @@
 //! - [`routes`]: registrations of an instance.
 //! - [`staging`]: what goes into a staging and what its end means.
 //! - [`usage`]: samples -> usage and metrics.
+//! - [`volumes`]: disks of workloads that may go.
 //! - [`text`]: words that users read.
 
 pub mod claim;
@@ -20,3 +21,4 @@ pub mod routes;
 pub mod staging;
 pub mod text;
 pub mod usage;
+pub mod volumes;

@@ -10,21 +10,33 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use types::DeaId;
 use warden_client::{ContainerInfo, ContainerSpec, Error, ErrorKind, Event, ProcessExit};
 
 /// How long a start waits for Warden to come back.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it waits for a volume or service port that a former instance still has: that one has time to shut down.
+const HELD: Duration = Duration::from_secs(120);
+/// Pauses between looks at those.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
-/// Makes a container.
+/// Makes a container. `unwanted` ends its waiting for what another container has, and no request to Warden.
 ///
 /// # Errors
 /// In words for the user.
-pub async fn create(world: &World, spec: &ContainerSpec) -> Result<(Place, Option<ProcessExit>), String> {
+pub async fn create(
+    world: &World,
+    spec: &ContainerSpec,
+    unwanted: &CancellationToken,
+) -> Result<(Place, Option<ProcessExit>), String> {
     let mut spec = std::borrow::Cow::Borrowed(spec);
     let deadline = Instant::now() + PATIENCE;
+    let released = Instant::now() + HELD;
     let mut backoff = Backoff::peers();
+    let mut looks = Backoff::new(FIRST_LOOK, LAST_LOOK);
     loop {
         let permit = world.creations.acquire().await;
         let made = world.outside.warden.create(&spec).await;
@@ -38,6 +50,11 @@ pub async fn create(world: &World, spec: &ContainerSpec) -> Result<(Place, Optio
             Err(Error::Unreachable(..)) => return Err("the container runtime does not answer".into()),
             // The room is reserved in this DEA's books already; Warden gives it back once an earlier container is all gone.
             Err(cause) if cause.kind() == Some(ErrorKind::NoRoom) && Instant::now() < deadline => backoff.pause().await,
+            Err(cause) if cause.kind() == Some(ErrorKind::Conflict) && is_shared(&spec) && Instant::now() < released => {
+                if unwanted.run_until_cancelled(looks.pause()).await.is_none() {
+                    return Err("no longer wanted".into());
+                }
+            }
             // What a service says of itself must not keep an app from starting.
             Err(cause) if cause.kind() == Some(ErrorKind::Invalid) && !spec.egress.is_empty() => {
                 warn!(error = &cause as &dyn std::error::Error, handle = spec.handle, "trying without ways to services");
@@ -46,6 +63,11 @@ pub async fn create(world: &World, spec: &ContainerSpec) -> Result<(Place, Optio
             Err(cause) => return Err(cause.to_string()),
         }
     }
+}
+
+/// It has something that only one container at a time can have.
+fn is_shared(spec: &ContainerSpec) -> bool {
+    !spec.volumes.is_empty() || !spec.service_ports.is_empty()
 }
 
 /// Ends a container's main process; `None` where Warden does not know the container.
@@ -92,7 +114,8 @@ pub async fn capacity(warden: &warden_client::Client, raw: &crate::config::Raw) 
     let times = |mb: u32, factor: f64| (f64::from(mb) * factor).min(f64::from(u32::MAX)) as u32;
     Ok(Capacity {
         memory_mb: times(raw.memory_mb.unwrap_or(mb(has.memory_bytes)), raw.memory_overcommit),
-        disk_mb: times(raw.disk_mb.unwrap_or(mb(has.disk_bytes)), raw.disk_overcommit),
+        // What volumes have is Warden's to know, and is no longer there for others.
+        disk_mb: times(raw.disk_mb.map_or(mb(has.disk_bytes), |set| set.min(mb(has.disk_bytes))), raw.disk_overcommit),
         stacks: has.stacks,
         cores: std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1)),
         host_memory_bytes: has.memory_bytes,

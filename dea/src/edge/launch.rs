@@ -14,6 +14,7 @@ use std::{
 };
 use tokio::time::Instant;
 use tracing::warn;
+use types::DropletId;
 use warden_client::ErrorKind;
 
 /// How long a start waits for the cloud controller and for Warden to come back.
@@ -36,11 +37,11 @@ pub enum BlobError {
     File(#[source] std::io::Error),
 }
 
-/// Launch spec, and the layer that holds its droplet.
+/// Launch spec, and the layer that holds its droplet, if it has one.
 ///
 /// # Errors
 /// In words for the user.
-pub async fn fetch(world: &World, slot: &Slot) -> Result<(Box<LaunchSpec>, String), FetchFailure> {
+pub async fn fetch(world: &World, slot: &Slot) -> Result<(Box<LaunchSpec>, Option<String>), FetchFailure> {
     let launch = patiently(|| world.outside.controller.launch_spec(slot.version)).await;
     let launch = launch.map_err(|cause| match cause {
         Error::NotFound(_) => FetchFailure::NotWanted,
@@ -49,11 +50,12 @@ pub async fn fetch(world: &World, slot: &Slot) -> Result<(Box<LaunchSpec>, Strin
             FetchFailure::Failed("the launch spec could not be fetched from the cloud controller".into())
         }
     })?;
-    let layer = layer(world, slot, &launch).await.map_err(|reason| {
+    let Some(guid) = launch.droplet else { return Ok((Box::new(launch), None)) };
+    let layer = layer(world, slot, &launch, guid).await.map_err(|reason| {
         warn!(instance.id = %slot.instance, reason, "no droplet");
         FetchFailure::Failed(reason)
     })?;
-    Ok((Box::new(launch), layer))
+    Ok((Box::new(launch), Some(layer)))
 }
 
 /// Asks until there is an answer that stands, or patience ends.
@@ -71,7 +73,7 @@ pub async fn patiently<T, F: Future<Output = Result<T, Error>>>(ask: impl Fn() -
     }
 }
 
-async fn layer(world: &World, slot: &Slot, launch: &LaunchSpec) -> Result<String, String> {
+async fn layer(world: &World, slot: &Slot, launch: &LaunchSpec, guid: DropletId) -> Result<String, String> {
     let digest = launch.droplet_sha256.to_lowercase();
     let failed = |cause: BlobError| {
         let source = std::error::Error::source(&cause).map(|source| format!(" ({source})")).unwrap_or_default();
@@ -79,7 +81,7 @@ async fn layer(world: &World, slot: &Slot, launch: &LaunchSpec) -> Result<String
     };
     for last in [false, true] {
         let gate = world.layers.read().await;
-        let droplet = droplet(world, slot, launch, &digest).await.map_err(failed)?;
+        let droplet = droplet(world, slot, launch, (guid, &digest)).await.map_err(failed)?;
         // Checked at every unpacking, not only after the download: disks rot too.
         let unpacked = world.made.lock().contains(&digest);
         if !unpacked && !matches(&droplet.path, &digest).await {
@@ -117,8 +119,7 @@ async fn unpack(world: &World, digest: &str, archive: &Path) -> Result<(), Strin
     }
 }
 
-async fn droplet(world: &World, slot: &Slot, launch: &LaunchSpec, digest: &str) -> Result<Lease, BlobError> {
-    let Some(guid) = launch.droplet else { return Err(BlobError::NotFound) };
+async fn droplet(world: &World, slot: &Slot, launch: &LaunchSpec, (guid, digest): (DropletId, &str)) -> Result<Lease, BlobError> {
     let blob = format!("droplets/{guid}");
     let note = |line: String| {
         let (app, index) = (slot.app.to_string(), slot.index.to_string());

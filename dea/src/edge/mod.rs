@@ -6,6 +6,7 @@
 //! - [`health`][]: probes.
 //! - [`launch`]: launch specs, droplets, layers.
 //! - [`stage`]: one staging from package to droplet.
+//! - [`volumes`]: disks of workloads that are no more.
 //! - [`cache`]: blobs on disk: one download at a time, digest checked, oldest unused removed.
 //! - [`unzip`]: buildpack archives, safely.
 //! - [`identity`]: the two facts that this DEA keeps on disk.
@@ -21,13 +22,14 @@ pub mod launch;
 pub mod shell;
 pub mod stage;
 pub mod unzip;
+pub mod volumes;
 
 use crate::{config::Periods, domain::core::Settings};
 use bus::{Bucket, Bus};
 use loggregator_client::{Envelope, Sender};
 use parking_lot::Mutex;
 use std::{collections::HashSet, path::PathBuf, sync::Arc};
-use tokio::sync::{RwLock, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, RwLock, Semaphore};
 use types::{Clock, Timestamp};
 
 /// What a DEA talks to; tests bring their own.
@@ -69,6 +71,8 @@ pub struct World {
     pub creations: Semaphore,
     /// Held for reading while a layer is made, for writing while unused ones are removed.
     pub layers: RwLock<()>,
+    /// Held while the cloud controller is asked about volumes.
+    pub volumes: AsyncMutex<()>,
     /// Droplets whose layer was made since this DEA started: Warden answers for them without reading the archive again.
     pub made: Mutex<HashSet<String>>,
 }

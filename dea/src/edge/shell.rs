@@ -15,7 +15,7 @@ use crate::{
         Outside, World,
         backoff::Backoff,
         cache::{self, Cache},
-        containers, health, identity, launch,
+        containers, health, identity, launch, volumes,
     },
 };
 use bus::{Bucket, Bus, Change, Delivery, Subscription};
@@ -37,7 +37,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{RwLock, Semaphore, mpsc},
+    sync::{Mutex as AsyncMutex, RwLock, Semaphore, mpsc},
     time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -119,6 +119,7 @@ pub async fn start(config: Config, outside: Outside, shutdown: &Shutdown) -> Res
         downloads: Semaphore::new(DOWNLOADS),
         creations: Semaphore::new(CREATIONS),
         layers: RwLock::new(()),
+        volumes: AsyncMutex::new(()),
         made: Default::default(),
     });
     let (inputs, inbox) = mpsc::channel(4_096);
@@ -336,6 +337,7 @@ impl Shell {
         let mut next_register = Instant::now() + register_interval;
         let mut stopping = false;
         self.step(Input::RoutesDue);
+        self.sweep_volumes(Duration::ZERO);
         loop {
             self.settle();
             if stopping && (!self.core.is_evacuating() || self.core.is_evacuated()) {
@@ -358,7 +360,10 @@ impl Shell {
                 _ = gauges.tick() => self.step(Input::GaugesDue),
                 _ = routes.tick() => self.step(Input::RoutesDue),
                 _ = farewell.tick() => if *self.world.outside.bus.connected().borrow() { self.step(Input::Farewells) },
-                _ = sweep.tick() => self.sweep(),
+                _ = sweep.tick() => {
+                    self.sweep();
+                    self.sweep_volumes(Duration::ZERO);
+                }
                 () = sleep_until(next_register) => {
                     next_register = Instant::now() + register_interval;
                     self.step(Input::RegisterAll);
@@ -481,14 +486,23 @@ impl Shell {
         let (world, inputs, raw) = (self.world.clone(), self.inputs.clone(), self.raw.clone());
         self.spawn(async move {
             let warden = &world.outside.warden;
-            if let Ok(capacity) = containers::capacity(warden, &raw).await {
-                let _ = inputs.send(Input::Capacity(capacity)).await;
-            }
+            tell_capacity(&world, &raw, &inputs).await;
             if let Ok(all) = containers::list(warden, world.settings.common.dea).await {
                 let _ = inputs.send(Input::Containers(all)).await;
             }
             launch::sweep_layers(&world).await;
             world.outside.logs.flush();
+        });
+    }
+
+    /// Sees after a pause whether volumes may go.
+    fn sweep_volumes(&self, pause: Duration) {
+        let (world, inputs, raw) = (self.world.clone(), self.inputs.clone(), self.raw.clone());
+        self.spawn(async move {
+            sleep(pause).await;
+            if volumes::sweep(&world).await {
+                tell_capacity(&world, &raw, &inputs).await;
+            }
         });
     }
 
@@ -502,6 +516,13 @@ impl Shell {
             Ok(bytes) => drop(self.publisher.try_send(Publication::To(subject, bytes))),
             Err(cause) => warn!(error = &cause as &dyn std::error::Error, subject, "a message cannot be written"),
         }
+    }
+}
+
+/// Has the core know what may be promised now.
+async fn tell_capacity(world: &World, raw: &Raw, inputs: &mpsc::Sender<Input>) {
+    if let Ok(capacity) = containers::capacity(&world.outside.warden, raw).await {
+        let _ = inputs.send(Input::Capacity(capacity)).await;
     }
 }
 

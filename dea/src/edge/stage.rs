@@ -166,7 +166,7 @@ impl Job<'_> {
         let build = self.spec.build;
         self.note(LogType::Out, &format!("Cell {cell} creating container for instance {build}"));
         let container = staging::spec(&self.world.settings.common, &self.spec, &inputs);
-        match containers::create(self.world, &container).await {
+        match containers::create(self.world, &container, &CancellationToken::new()).await {
             Ok((place, _)) => {
                 self.note(LogType::Out, &format!("Cell {cell} successfully created container for instance {build}"));
                 Ok(place.created_at)

@@ -3,7 +3,7 @@
 pub(crate) mod warden;
 
 use bus::{Bucket, Bus};
-use cloud_controller_client::{HealthCheck, LaunchSpec, Lifecycle, Route, StagingBuildpack, StagingSpec};
+use cloud_controller_client::{HealthCheck, LaunchSpec, Lifecycle, Route, ServicePort, StagingBuildpack, StagingSpec, Volume};
 use dea::{
     Dea, Outside,
     config::{Config, Periods, Raw, RouteTo},
@@ -218,12 +218,10 @@ impl World {
             ResponseTemplate::new(200).set_body_json(launch),
         )
         .await;
-        self.serves(
-            "GET",
-            &format!("/internal/v1/blobs/droplets/{}", launch.droplet.unwrap()),
-            ResponseTemplate::new(200).set_body_bytes(DROPLET),
-        )
-        .await;
+        if let Some(droplet) = launch.droplet {
+            let blob = format!("/internal/v1/blobs/droplets/{droplet}");
+            self.serves("GET", &blob, ResponseTemplate::new(200).set_body_bytes(DROPLET)).await;
+        }
         let version = launch.version.to_string();
         let routes = serde_json::json!({"routes": {version.clone(): launch.routes}, "egress": {version: launch.egress}});
         self.serves("POST", "/internal/v1/routes", ResponseTemplate::new(200).set_body_json(routes)).await;
@@ -306,6 +304,19 @@ pub(crate) fn launch(port: u16) -> LaunchSpec {
         egress: vec![],
         volume: None,
         service_port: None,
+    }
+}
+
+/// A database, at the port of a listener.
+pub(crate) fn workload(port: u16) -> LaunchSpec {
+    LaunchSpec {
+        droplet: None,
+        droplet_sha256: String::new(),
+        command: "exec postgres".into(),
+        routes: vec![],
+        volume: Some(Volume { id: "db".into(), size_mb: 64, path: "/home/vcap/data".into() }),
+        service_port: Some(ServicePort { port: 8000, container_port: port }),
+        ..launch(port)
     }
 }
 

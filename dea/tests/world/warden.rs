@@ -3,7 +3,7 @@
 use super::Journal;
 use parking_lot::Mutex;
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fs::File,
     io::Write,
     net::Ipv4Addr,
@@ -15,7 +15,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
     sync::broadcast,
 };
-use warden_client::{ContainerInfo, ContainerSpec, ErrorKind, Event, Metrics, ProcessExit, Request, Response, frame};
+use warden_client::{ContainerInfo, ContainerSpec, ErrorKind, Event, Metrics, ProcessExit, Request, Response, VolumeInfo, frame};
 
 #[derive(Clone)]
 pub(crate) struct FakeWarden(Arc<Inner>);
@@ -30,6 +30,7 @@ struct Inner {
 struct State {
     containers: BTreeMap<String, (ContainerSpec, ContainerInfo)>,
     layers: HashSet<String>,
+    volumes: BTreeSet<String>,
     /// Content of files in staging containers; a staging's status file appears when `status` is set.
     files: BTreeMap<String, Vec<u8>>,
     status: Option<i32>,
@@ -42,6 +43,14 @@ fn exit(status: i32, out_of_memory: bool) -> ProcessExit {
 
 fn refuse(kind: ErrorKind, message: &str) -> Response {
     Response::Error { kind, message: message.into() }
+}
+
+impl State {
+    fn holder(&self, volume: &str) -> Option<&str> {
+        let has = |spec: &ContainerSpec| spec.volumes.iter().any(|mount| mount.id == volume);
+        let mut live = self.containers.values().filter(|(_, info)| info.exit.is_none());
+        live.find(|(spec, _)| has(spec)).map(|(spec, _)| spec.handle.as_str())
+    }
 }
 
 impl FakeWarden {
@@ -68,6 +77,16 @@ impl FakeWarden {
     /// What a container may reach now.
     pub(crate) fn egress(&self, handle: &str) -> Option<Vec<warden_client::Endpoint>> {
         self.0.state.lock().containers.get(handle).map(|(_, info)| info.egress.clone())
+    }
+
+    /// Volumes that are there.
+    pub(crate) fn volumes(&self) -> Vec<String> {
+        self.0.state.lock().volumes.iter().cloned().collect()
+    }
+
+    /// A volume that no container has.
+    pub(crate) fn keep_volume(&self, id: &str) {
+        self.0.state.lock().volumes.insert(id.into());
     }
 
     /// The main process ends.
@@ -132,6 +151,10 @@ impl FakeWarden {
                 if !spec.layers.iter().all(|layer| state.layers.contains(layer)) {
                     return refuse(ErrorKind::NotFound, "no such layer");
                 }
+                if spec.volumes.iter().any(|mount| state.holder(&mount.id).is_some()) {
+                    return refuse(ErrorKind::Conflict, "the volume belongs to another container now");
+                }
+                state.volumes.extend(spec.volumes.iter().map(|mount| mount.id.clone()));
                 let info = ContainerInfo {
                     handle: spec.handle.clone(),
                     labels: spec.labels.clone(),
@@ -187,8 +210,19 @@ impl FakeWarden {
                     None => refuse(ErrorKind::NotFound, "no such container"),
                 }
             }
-            Request::ListVolumes => Response::Volumes { volumes: vec![] },
-            Request::DeleteVolume { .. } => Response::Ok,
+            Request::ListVolumes => {
+                let info =
+                    |id: &String| VolumeInfo { id: id.clone(), size_mb: 64, container: state.holder(id).map(str::to_owned) };
+                Response::Volumes { volumes: state.volumes.iter().map(info).collect() }
+            }
+            Request::DeleteVolume { id } => {
+                journal.note(format!("delete volume {id}"));
+                if state.holder(&id).is_some() {
+                    return refuse(ErrorKind::Conflict, "a container has it");
+                }
+                state.volumes.remove(&id);
+                Response::Ok
+            }
             Request::Exec { .. } | Request::Events => unreachable!("served apart"),
         }
     }

@@ -140,7 +140,7 @@ pub enum ErrorKind {
     Invalid,
     /// No such container or layer.
     NotFound,
-    /// The handle is taken by another spec, or the volume by another container.
+    /// The handle is taken by another spec, or a volume or service port by another container.
     Conflict,
     /// The host has no room (memory, disk, addresses, ports).
     NoRoom,

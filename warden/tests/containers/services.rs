@@ -183,7 +183,8 @@ async fn a_restart_of_the_daemon_is_not_noticed() {
     stop.store(true, Ordering::SeqCst);
     let greetings = trying.join().unwrap();
     assert!(greetings.len() > 10, "{}", greetings.len());
-    let odd: Vec<_> = greetings.iter().filter(|greeting| !matches!(greeting, Ok(text) if *text == format!("db {address}"))).collect();
+    let odd: Vec<_> =
+        greetings.iter().filter(|greeting| !matches!(greeting, Ok(text) if *text == format!("db {address}"))).collect();
     assert!(odd.is_empty(), "{} of {}: {:?}", odd.len(), greetings.len(), odd.first());
     reader.get_mut().write_all(b"still\n").unwrap();
     let mut line = String::new();
@@ -243,7 +244,7 @@ async fn a_connection_that_nobody_ended_does_not_lead_a_later_one_from_its_port_
     assert_eq!(from_one_port(), "first\n");
     let established = |address: Ipv4Addr| {
         let known = fs::read_to_string("/proc/net/nf_conntrack").unwrap();
-        known.lines().filter(|line| line.contains("ESTABLISHED") && line.contains(&format!("src={address} sport=5432"))).count()
+        known.lines().filter(|line| line.contains("ESTABLISHED") && line.contains(&format!("src={address} "))).count()
     };
     assert_eq!(established(first.address), 1);
     world.client.destroy("first").await.unwrap();

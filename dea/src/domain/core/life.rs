@@ -1,6 +1,6 @@
 //! The life of an instance, from its claim to its end.
 
-use super::{Claimed, Core, Effect, Egress, FetchFailure, Instance, ProbePlan, Verdict};
+use super::{Claimed, Core, Effect, Egress, FetchFailure, Instance, ProbePlan, VOLUME_GRACE, Verdict};
 use crate::domain::{
     claim::{self, Wanted},
     container::{self, Place},
@@ -53,7 +53,7 @@ impl Core {
     pub(super) fn fetched(
         &mut self,
         id: InstanceId,
-        outcome: Result<(Box<LaunchSpec>, String), FetchFailure>,
+        outcome: Result<(Box<LaunchSpec>, Option<String>), FetchFailure>,
         now: Timestamp,
         out: &mut Vec<Effect>,
     ) {
@@ -67,7 +67,7 @@ impl Core {
             Ok(next) => next,
             Err(late) => return debug!("{late}"),
         };
-        let spec = container::instance(&self.settings.common, &instance.slot, &launch, &layer, instance.revision);
+        let spec = container::instance(&self.settings.common, &instance.slot, &launch, layer.as_deref(), instance.revision);
         instance.routes = launch.routes.iter().cloned().collect();
         instance.egress = Egress { wanted: spec.egress.clone(), known: Some(spec.egress.clone()), telling: false };
         // The environment is Warden's from here on; it is not needed again and not kept.
@@ -213,7 +213,7 @@ impl Core {
         match instance.phase.drained() {
             Ok(next) => {
                 self.set(id, next, now, out);
-                out.push(Effect::StopContainer(id, self.settings.grace));
+                out.push(Effect::StopContainer(id, self.grace(id)));
             }
             Err(late) => debug!("{late}"),
         }
@@ -223,7 +223,7 @@ impl Core {
         let Some(instance) = self.instances.get(&id) else { return };
         if let (Some(exit), Phase::Stopping(_)) = (exit, &instance.phase) {
             // TERM gives 143 or the app's own status; 137 at a stop means that the grace time was used up.
-            let exceeded = (exit.status == 137 && !exit.out_of_memory).then_some(self.settings.grace);
+            let exceeded = (exit.status == 137 && !exit.out_of_memory).then_some(self.grace(id));
             let source = text::source_type(&instance.slot.process_type);
             self.note(id, &source, LogType::Out, &text::exit_line(exit.status, exit.out_of_memory, exceeded), now, out);
         }
@@ -245,9 +245,24 @@ impl Core {
         );
         match next {
             Some(phase) => self.set(id, phase, now, out),
-            None => drop(self.instances.remove(&id)),
+            None => self.forget(id, out),
         }
         out.push(Effect::Tell);
+    }
+
+    /// Nothing is left of an instance, but perhaps its volume.
+    pub(super) fn forget(&mut self, id: InstanceId, out: &mut Vec<Effect>) {
+        if self.instances.remove(&id).is_some_and(|instance| instance.has_volume()) {
+            out.push(Effect::SweepVolumes);
+        }
+    }
+
+    /// Between TERM and KILL.
+    pub(super) fn grace(&self, id: InstanceId) -> Duration {
+        match self.instances.get(&id) {
+            Some(instance) if instance.has_volume() => self.settings.grace.max(VOLUME_GRACE),
+            _ => self.settings.grace,
+        }
     }
 
     /// An instance ended by itself, or counts as ended: notes it, tells it, and begins its end.
@@ -310,7 +325,12 @@ impl Core {
                 self.set(id, Phase::Draining(end), now, out);
                 out.push(Effect::Drain(id, if routed { self.settings.drain } else { Duration::ZERO }));
             }
-            Ok(EndMove::Noted(phase)) => self.set(id, phase, now, out),
+            Ok(EndMove::Noted(phase)) => {
+                if matches!(phase, Phase::Creating { .. }) {
+                    out.push(Effect::Cancel(id));
+                }
+                self.set(id, phase, now, out);
+            }
             Ok(EndMove::Release) => self.set(id, Phase::Releasing, now, out),
             Ok(EndMove::Forget) => drop(self.instances.remove(&id)),
             Err(late) => debug!("{late}"),

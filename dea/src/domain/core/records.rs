@@ -49,7 +49,7 @@ impl Core {
         if dirty {
             self.write(id, false, out);
         } else if instance.phase == Phase::Releasing {
-            self.instances.remove(&id);
+            self.forget(id, out);
             out.push(Effect::Tell);
         }
     }

@@ -98,7 +98,7 @@ impl Core {
             self.write(id, true, out);
         }
         match phase {
-            Phase::Stopping(_) => out.push(Effect::StopContainer(id, self.settings.grace)),
+            Phase::Stopping(_) => out.push(Effect::StopContainer(id, self.grace(id))),
             Phase::Destroying(_) => out.push(Effect::Destroy(id)),
             _ if info.exit.is_some() => {}
             Phase::Probing => self.probe(id, false, out),
@@ -179,6 +179,10 @@ impl Core {
         for id in ids {
             let Some(instance) = self.instances.get(&id) else { continue };
             match instance.phase.evacuate() {
+                // Its replacement cannot run while it has the volume.
+                Ok(_) if instance.has_volume() => {
+                    self.end(id, End::Stop { reason: "this host is being emptied".into() }, now, out);
+                }
                 Ok(next) => self.set(id, next, now, out),
                 Err(_) if instance.phase.crash().is_none() => {
                     self.end(id, End::Stop { reason: "this host is being emptied".into() }, now, out);

@@ -188,7 +188,7 @@ impl Sim {
             Effect::Fetch(slot) if faults && self.chance(20) => {
                 Input::Fetched(slot.instance, Err(FetchFailure::Failed("no".into())))
             }
-            Effect::Fetch(slot) => Input::Fetched(slot.instance, Ok((Box::new(launch()), "layer".into()))),
+            Effect::Fetch(slot) => Input::Fetched(slot.instance, Ok((Box::new(launch()), Some("layer".into())))),
             Effect::Create(id, _) if faults && self.chance(20) => Input::Created(id, Err("no".into())),
             Effect::Create(id, spec) => {
                 self.made += 1;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::domain::container;
-use cloud_controller_client::{HealthCheck, RoutesAnswer};
+use cloud_controller_client::{HealthCheck, RoutesAnswer, ServicePort, Volume};
 use loggregator_client::Envelope;
 use messages::{
     claims::InstanceRecord,
@@ -65,6 +65,19 @@ pub(crate) fn launch() -> LaunchSpec {
     }
 }
 
+pub(crate) fn workload() -> LaunchSpec {
+    LaunchSpec {
+        droplet: None,
+        droplet_sha256: String::new(),
+        command: "exec postgres".into(),
+        ports: vec![5432],
+        routes: vec![],
+        volume: Some(Volume { id: "db".into(), size_mb: 1024, path: "/home/vcap/data".into() }),
+        service_port: Some(ServicePort { port: 8000, container_port: 5432 }),
+        ..launch()
+    }
+}
+
 pub(crate) fn place() -> Place {
     Place {
         container: Ipv4Addr::new(10, 1, 0, 2),
@@ -121,9 +134,14 @@ impl World {
 
     /// An instance that runs with its record written.
     fn running(&mut self) {
+        self.runs(launch());
+    }
+
+    fn runs(&mut self, launch: LaunchSpec) {
         self.start();
         self.give(Input::Claimed(id(4), Ok(Claimed { revision: 7, crash_count: 0, last_exit: None })));
-        self.give(Input::Fetched(id(4), Ok((Box::new(launch()), "layer".into()))));
+        let layer = launch.droplet.map(|_| "layer".to_owned());
+        self.give(Input::Fetched(id(4), Ok((Box::new(launch), layer))));
         self.give(Input::Created(id(4), Ok((place(), None))));
         self.written(8);
         self.give(Input::Probed(id(4), Verdict::Healthy));
@@ -285,7 +303,7 @@ fn a_healthy_instance_is_marked_running_and_its_routes_registered_at_once() {
     let mut world = World::new();
     world.start();
     world.give(Input::Claimed(id(4), Ok(Claimed { revision: 7, crash_count: 0, last_exit: None })));
-    let effects = world.give(Input::Fetched(id(4), Ok((Box::new(launch()), "layer".into()))));
+    let effects = world.give(Input::Fetched(id(4), Ok((Box::new(launch()), Some("layer".into())))));
     assert_eq!(
         lines(&effects),
         [format!("CELL Cell {} creating container for instance {}", id::<DeaId>(9), id::<InstanceId>(4))]
@@ -362,7 +380,7 @@ fn an_exit_that_is_told_before_the_creation_is_a_crash_all_the_same() {
     let mut world = World::new();
     world.start();
     world.give(Input::Claimed(id(4), Ok(Claimed { revision: 7, crash_count: 2, last_exit: None })));
-    world.give(Input::Fetched(id(4), Ok((Box::new(launch()), "layer".into()))));
+    world.give(Input::Fetched(id(4), Ok((Box::new(launch()), Some("layer".into())))));
     world.give(Input::Exited(slot().handle(), exit(1, false)));
     let effects = world.give(Input::Created(id(4), Ok((place(), None))));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::ReportCrash(report) if report.crash_count == 3)), "{effects:?}");
@@ -374,7 +392,7 @@ fn never_healthy_ends_the_container_and_says_why() {
     let mut world = World::new();
     world.start();
     world.give(Input::Claimed(id(4), Ok(Claimed { revision: 7, crash_count: 0, last_exit: None })));
-    world.give(Input::Fetched(id(4), Ok((Box::new(launch()), "layer".into()))));
+    world.give(Input::Fetched(id(4), Ok((Box::new(launch()), Some("layer".into())))));
     world.give(Input::Created(id(4), Ok((place(), None))));
     let cause = "Failed to make TCP connection to 10.1.0.2:8080: connection refused".to_owned();
     let effects = world.give(Input::Probed(id(4), Verdict::NeverHealthy { after: Duration::from_secs(60), cause }));
@@ -400,10 +418,46 @@ fn a_stop_while_it_is_claimed_or_made_leaves_nothing() {
 
     world.start();
     world.give(Input::Claimed(id(4), Ok(Claimed { revision: 9, crash_count: 0, last_exit: None })));
-    world.give(Input::Fetched(id(4), Ok((Box::new(launch()), "layer".into()))));
+    world.give(Input::Fetched(id(4), Ok((Box::new(launch()), Some("layer".into())))));
     world.give(Input::Stop(3, stop(5)));
     let effects = world.give(Input::Created(id(4), Ok((place(), None))));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::StopContainer(..))), "{effects:?}");
+}
+
+#[test]
+fn a_stop_while_the_container_waits_for_its_volume_ends_the_waiting() {
+    let mut world = World::new();
+    world.start();
+    world.give(Input::Claimed(id(4), Ok(Claimed { revision: 7, crash_count: 0, last_exit: None })));
+    world.give(Input::Fetched(id(4), Ok((Box::new(workload()), None))));
+    let effects = world.give(Input::Stop(2, stop(5)));
+    assert!(effects.contains(&Effect::Cancel(id(4))), "{effects:?}");
+    let effects = world.give(Input::Created(id(4), Err("its volume is in use".into())));
+    assert!(effects.contains(&Effect::Destroy(id(4))) && !effects.iter().any(|e| matches!(e, Effect::ReportCrash(_))));
+}
+
+#[test]
+fn a_workload_has_time_to_shut_down_and_its_volume_is_looked_after_once_its_record_is_gone() {
+    let mut world = World::new();
+    world.runs(workload());
+    let effects = world.give(Input::Stop(2, stop(5)));
+    assert!(effects.contains(&Effect::Drain(id(4), Duration::ZERO)), "no router knows it");
+    let effects = world.give(Input::Drained(id(4)));
+    assert!(effects.contains(&Effect::StopContainer(id(4), Duration::from_secs(30))), "{effects:?}");
+    let effects = world.give(Input::Stopped(id(4), Some(exit(137, false))));
+    assert!(lines(&effects)[0].contains("exceeded 30s graceful"), "{:?}", lines(&effects));
+    world.written(11);
+    assert!(!world.give(Input::Destroyed(id(4))).contains(&Effect::SweepVolumes));
+    assert!(world.give(Input::Written(id(4), Written::Done { revision: 0 })).contains(&Effect::SweepVolumes));
+    // One without a volume is none of that business.
+    let mut world = World::new();
+    world.running();
+    world.give(Input::Stop(2, stop(5)));
+    world.give(Input::Drained(id(4)));
+    world.give(Input::Stopped(id(4), None));
+    world.written(11);
+    world.give(Input::Destroyed(id(4)));
+    assert!(!world.give(Input::Written(id(4), Written::Done { revision: 0 })).contains(&Effect::SweepVolumes));
 }
 
 #[test]
@@ -491,7 +545,7 @@ fn a_record_of_an_instance_that_is_not_here_is_disowned() {
 }
 
 fn container_info(revision: u64, ended: Option<ProcessExit>) -> ContainerInfo {
-    let spec = container::instance(&settings().common, &slot(), &launch(), "layer", revision);
+    let spec = container::instance(&settings().common, &slot(), &launch(), Some("layer"), revision);
     ContainerInfo {
         handle: spec.handle,
         labels: spec.labels,
@@ -674,6 +728,15 @@ fn evacuation_with_other_hosts_serves_until_the_replacement_runs() {
 }
 
 #[test]
+fn evacuation_waits_for_no_replacement_of_an_instance_whose_volume_is_here() {
+    let mut world = World::with(Settings { evacuation: Duration::from_secs(600), ..settings() });
+    world.runs(workload());
+    let effects = world.give(Input::Evacuate);
+    assert!(effects.contains(&Effect::Drain(id(4), Duration::ZERO)), "{effects:?}");
+    assert_eq!(world.state(), Some(InstanceState::Stopping));
+}
+
+#[test]
 fn a_staging_is_taken_once_and_refused_with_a_reason() {
     let mut world = World::new();
     let stage = StageBuild { build: id(30), app: id(1), memory_mb: 1024, disk_mb: 1024, stack: "debian12".into(), fence: 5 };
@@ -694,7 +757,7 @@ fn a_change_while_a_write_is_under_way_is_written_after_it() {
     let mut world = World::new();
     world.start();
     world.give(Input::Claimed(id(4), Ok(Claimed { revision: 7, crash_count: 0, last_exit: None })));
-    world.give(Input::Fetched(id(4), Ok((Box::new(launch()), "layer".into()))));
+    world.give(Input::Fetched(id(4), Ok((Box::new(launch()), Some("layer".into())))));
     let effects = world.give(Input::Created(id(4), Ok((place(), None))));
     assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Write(..))).count(), 1);
     let effects = world.give(Input::Probed(id(4), Verdict::Healthy));

@@ -116,8 +116,8 @@ pub enum Input {
     Stage(Ticket, StageBuild),
     /// The slot's claim went so; the error is for the user.
     Claimed(InstanceId, Result<Claimed, String>),
-    /// Launch spec, and the layer that holds the droplet.
-    Fetched(InstanceId, Result<(Box<LaunchSpec>, String), FetchFailure>),
+    /// Launch spec, and the layer that holds the droplet, if there is one.
+    Fetched(InstanceId, Result<(Box<LaunchSpec>, Option<String>), FetchFailure>),
     /// The container.
     Created(InstanceId, Result<(Place, Option<ProcessExit>), String>),
     /// What the checks say.
@@ -194,7 +194,7 @@ pub enum Effect {
     Create(InstanceId, Box<ContainerSpec>),
     /// Check it, from the start or as one that runs. -> [`Input::Probed`]
     Probe(InstanceId, ProbePlan),
-    /// Give up what is being fetched or checked for this instance.
+    /// Give up what is being fetched or checked for this instance, and waiting for a volume that another container has.
     Cancel(InstanceId),
     /// Come back after this time. -> [`Input::Drained`]
     Drain(InstanceId, Duration),
@@ -202,6 +202,8 @@ pub enum Effect {
     StopContainer(InstanceId, Duration),
     /// Take the container away. -> [`Input::Destroyed`]
     Destroy(InstanceId),
+    /// See soon whether a volume of this host may go.
+    SweepVolumes,
     /// Take a container away that belongs to nothing.
     DestroyOrphan(String),
     /// Tell routers.

@@ -1,6 +1,6 @@
 //! Effects of the core, carried out.
 
-use super::{Shell, WorkTokens, outbound};
+use super::{Shell, WorkTokens, outbound, tell_capacity};
 use crate::{
     domain::{
         claim::{self, Wanted},
@@ -11,11 +11,14 @@ use crate::{
 };
 use futures::FutureExt;
 use messages::router::UNREGISTER;
-use std::future::Future;
+use std::{future::Future, time::Duration};
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use types::{BuildId, InstanceId};
+
+/// When volumes are looked after once an instance with one is gone; then with everything else.
+const SWEEPS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
 impl Shell {
     /// A token for what is done for this instance alone.
@@ -61,7 +64,17 @@ impl Shell {
                     }
                 });
             }
-            Effect::Create(id, spec) => self.reply(async move { Input::Created(id, containers::create(&world, &spec).await) }),
+            Effect::Create(id, spec) => {
+                let unwanted = self.token(id);
+                let (inputs, raw) = (self.inputs.clone(), self.raw.clone());
+                self.reply(async move {
+                    let made = containers::create(&world, &spec, &unwanted).await;
+                    if !spec.volumes.is_empty() {
+                        tell_capacity(&world, &raw, &inputs).await; // a new volume has taken disk
+                    }
+                    Input::Created(id, made)
+                });
+            }
             Effect::Probe(id, plan) => {
                 let token = self.token(id);
                 let inputs = self.inputs.clone();
@@ -92,6 +105,12 @@ impl Shell {
                 containers::destroy(&world, &claim::handle(id)).await;
                 Input::Destroyed(id)
             }),
+            Effect::SweepVolumes => {
+                // Once Warden has cleared the container away and the cloud controller has seen its record go; and again if not.
+                for pause in SWEEPS {
+                    self.sweep_volumes(pause);
+                }
+            }
             Effect::DestroyOrphan(handle) => {
                 info!(handle, "removing a container that belongs to nothing");
                 self.spawn(async move { containers::destroy(&world, &handle).await });

@@ -42,6 +42,8 @@ pub(crate) struct Rootfs {
 
 /// `vcap` inside.
 const VCAP: u32 = 2000;
+/// What limits a container on a host with unified cgroups.
+const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 /// The group of terminals inside.
 const TTY: u32 = 5;
 
@@ -304,7 +306,10 @@ fn cgroup_view(launch: &Launch) -> io::Result<()> {
     let top = Path::new("/sys/fs/cgroup");
     let below = launch.cgroup.trim_start_matches('/');
     if top.join("cgroup.controllers").exists() {
-        return show_cgroup(&top.join(below), Path::new("cgroups"));
+        let folder = top.join(below);
+        fs::create_dir_all(&folder)?;
+        offer_controllers(top, &folder)?;
+        return show_cgroup(&folder, Path::new("cgroups"));
     }
     for controller in ["memory", "cpu", "cpuacct", "pids"] {
         let Ok(hierarchy) = fs::canonicalize(top.join(controller)) else { continue };
@@ -316,6 +321,23 @@ fn cgroup_view(launch: &Launch) -> io::Result<()> {
         }
         if name != controller {
             symlink(name, Path::new("cgroups").join(controller))?;
+        }
+    }
+    Ok(())
+}
+
+/// Has each cgroup above a container's offer what limits it (v2); `libcontainer` does so only where it makes the cgroup itself.
+fn offer_controllers(top: &Path, folder: &Path) -> io::Result<()> {
+    let above: Vec<_> = folder.ancestors().skip(1).take_while(|path| path.starts_with(top)).collect();
+    for path in above.into_iter().rev() {
+        let control = path.join("cgroup.subtree_control");
+        let offered = fs::read_to_string(&control)?;
+        let missing = CONTROLLERS.iter().filter(|name| !offered.split_whitespace().any(|offer| offer == **name));
+        let order = missing.map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ");
+        // A write waits for cgroups that are going away, even one that changes nothing.
+        if !order.is_empty() {
+            fs::write(&control, &order)
+                .map_err(|e| io::Error::new(e.kind(), format!("writing {order} to {}: {e}", control.display())))?;
         }
     }
     Ok(())
@@ -334,6 +356,26 @@ mod tests {
         io::{Seek, Write},
         os::unix::fs::MetadataExt,
     };
+
+    #[test]
+    fn cgroups_above_a_container_offer_what_limits_it() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = top.path().join("parent/box");
+        fs::create_dir_all(&folder).unwrap();
+        let controls = [top.path(), folder.parent().unwrap()].map(|path| path.join("cgroup.subtree_control"));
+        fs::write(&controls[0], "memory pids\n").unwrap();
+        fs::write(&controls[1], "").unwrap();
+        offer_controllers(top.path(), &folder).unwrap();
+        // Ordinary files keep what was written last.
+        assert_eq!(fs::read_to_string(&controls[0]).unwrap(), "+cpu");
+        assert_eq!(fs::read_to_string(&controls[1]).unwrap(), "+cpu +memory +pids");
+        assert!(!folder.join("cgroup.subtree_control").exists());
+        for control in &controls {
+            fs::write(control, "cpuset cpu io memory pids\n").unwrap();
+        }
+        offer_controllers(top.path(), &folder).unwrap();
+        assert_eq!(fs::read_to_string(&controls[1]).unwrap(), "cpuset cpu io memory pids\n");
+    }
 
     #[test]
     fn a_sparse_copy_has_the_same_bytes_and_the_same_holes() {
