@@ -159,6 +159,9 @@ pub struct Stack {
     pub name: String,
     /// A line for people.
     pub description: String,
+    /// Why apps may not use it; absent: they may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<String>,
 }
 
 /// Defaults and bounds of apps and stagings.
@@ -206,8 +209,8 @@ impl Default for Limits {
 
 fn default_stacks() -> Vec<Stack> {
     vec![
-        Stack { name: "debian12".into(), description: "Debian 12 (bookworm)".into() },
-        Stack { name: "cflinuxfs4".into(), description: "Alias of debian12".into() },
+        Stack { name: "debian12".into(), description: "Debian 12 (bookworm)".into(), disabled: None },
+        Stack { name: "cflinuxfs4".into(), description: "Alias of debian12".into(), disabled: None },
     ]
 }
 

@@ -110,7 +110,7 @@ fn cloud_controller(node: &Node) -> anyhow::Result<::cloud_controller::config::R
         skip_tls_verify: settings.brokers_skip_tls_verify.clone(),
         max_polling_minutes: settings.brokers_max_polling_minutes.unwrap_or(unless_said.max_polling_minutes),
     };
-    let stack = |name: &str, description: &str| Stack { name: name.to_owned(), description: description.to_owned() };
+    let stack = |name: &str, description: &str| Stack { name: name.to_owned(), description: description.to_owned(), disabled: None };
     Ok(Raw {
         state: node.state_of("cloud_controller"),
         database: node.settings.database_url.as_deref().map(Secret::new),

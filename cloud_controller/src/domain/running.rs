@@ -20,7 +20,9 @@ use crate::{
         workloads,
     },
 };
-use cloud_controller_client::{Desired, DesiredProcess, Egress, HealthCheck, LaunchSpec, Route, ServicePort, Volume, WorkloadSpec};
+use cloud_controller_client::{
+    Desired, DesiredProcess, Egress, HealthCheck, LaunchSpec, Route, ServicePort, Volume, WorkloadSpec,
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, str::FromStr};
 use types::VersionId;

@@ -35,6 +35,8 @@ pub fn first_boot(tx: &mut Tx<'_>, config: &Config) -> Result<()> {
             let new = stacks::NewStack {
                 name: stack.name.clone(),
                 description: stack.description.clone(),
+                state: stack.disabled.is_some().then(|| "DISABLED".to_owned()),
+                state_reason: stack.disabled.clone().unwrap_or_default(),
                 is_default: stack.name == config.default_stack(),
                 ..stacks::NewStack::default()
             };

@@ -8,8 +8,8 @@
 
 use crate::{
     domain::{
-        Error, Result, Rule, Scope, Tx, app_usage, apps as app_domain, orgs::DEFAULT_QUOTA, policy::Policy, process::WEB, running,
-        taken,
+        Error, Result, Rule, Scope, Tx, app_usage, apps as app_domain, orgs::DEFAULT_QUOTA, policy::Policy, process::WEB,
+        running, taken,
     },
     store::{
         apps::{self, App},
@@ -57,7 +57,10 @@ pub fn check_foreign_org(tx: &Tx<'_>, org: &Org) -> Result<()> {
     if org.guid != SYSTEM_ORG || tx.who.caller.is_system() {
         return Ok(());
     }
-    Err(Error::invalid(format!("The organization '{}' is managed by the platform: its brokers keep their servers there.", org.name)))
+    Err(Error::invalid(format!(
+        "The organization '{}' is managed by the platform: its brokers keep their servers there.",
+        org.name
+    )))
 }
 
 /// Has a workload run, or stopped, as `spec` says.
@@ -144,7 +147,8 @@ fn problems(spec: &WorkloadSpec) -> Vec<String> {
     rule(megabytes(spec.memory_mb, 1), format!("memory_mb: {} is not possible", spec.memory_mb));
     rule(megabytes(spec.disk_mb, 1), format!("disk_mb: {} is not possible", spec.disk_mb));
     rule(megabytes(volume.size_mb, LEAST_VOLUME_MB), format!("volume.size_mb: {} is not possible", volume.size_mb));
-    let good_id = (1..=64).contains(&volume.id.len()) && volume.id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    let good_id =
+        (1..=64).contains(&volume.id.len()) && volume.id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
     rule(good_id, format!("volume.id `{}` must be 1 to 64 letters, digits, - and _", volume.id.escape_debug()));
     let path = volume.path.escape_debug();
     rule(is_normal(&volume.path), format!("volume.path `{path}` must be an absolute path without `.`, `..` and `//`"));

@@ -289,7 +289,8 @@ async fn everything_that_is_wrong_is_said_at_once(world: World) {
     }
     let rest = WorkloadSpec { name: "a".into(), command: "x".into(), env: BTreeMap::new(), memory_mb: 1, disk_mb: 1, ..bad };
     let (_, text) = refused(broker(&world).put_workload(guid(1).uuid(), &rest).await);
-    for part in ["volume.size_mb: 1 ", "volume.id `a/b`", "/data/../etc", "service_port.port", "container_port", "stack `plan9`"] {
+    for part in ["volume.size_mb: 1 ", "volume.id `a/b`", "/data/../etc", "service_port.port", "container_port", "stack `plan9`"]
+    {
         assert!(text.contains(part), "{part} in {text}");
     }
     for path in ["data", "/", "//data", "/data/", "/./data", "/proc/data", "/a\nb", ""] {
@@ -314,7 +315,10 @@ async fn a_workload_is_its_owner_s_alone(world: World) {
     assert_eq!(refused(broker(&world).volumes(&report).await).0, 403);
 
     let (status, text) = refused(other.put_workload(guid(2).uuid(), &spec(1)).await);
-    assert!(status == 422 && text.contains("8001 belongs to another") && text.contains("`volume-1` belongs to another"), "{text}");
+    assert!(
+        status == 422 && text.contains("8001 belongs to another") && text.contains("`volume-1` belongs to another"),
+        "{text}"
+    );
     let same_name = WorkloadSpec { name: "db-1".into(), ..spec(2) };
     other.put_workload(guid(2).uuid(), &same_name).await.unwrap();
     let same_name = WorkloadSpec { name: "db-1".into(), ..spec(3) };
