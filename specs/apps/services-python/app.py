@@ -77,6 +77,7 @@ class Rabbitmq:
     def put(self, text):
         channel = self.channel()
         channel.queue_purge("notes")
+        channel.confirm_delivery()  # from here on publishing waits until the message is on disk
         channel.basic_publish("", "notes", text.encode(), pika.BasicProperties(delivery_mode=2))
         channel.connection.close()
 
