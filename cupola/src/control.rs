@@ -3,7 +3,10 @@
 use crate::supervisor::PartStatus;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
@@ -23,6 +26,9 @@ pub(crate) struct Answer {
     /// True once the platform serves its API.
     pub(crate) ready: bool,
     pub(crate) parts: Vec<PartStatus>,
+    /// Its state folder.
+    #[serde(default)]
+    pub(crate) state: PathBuf,
 }
 
 /// Opens the socket, replacing one that a killed supervisor left. The caller holds the node's lock.

@@ -66,7 +66,15 @@ pub(crate) fn up(args: UpArgs) -> anyhow::Result<()> {
     let settings = args.chosen_settings()?;
     let socket = crate::node::control_socket(&settings);
     if let Some(answer) = block_on(control::ask(&socket, &Ask::Status))? {
-        println!("Cupola is already running: {} parts, state in {}.", answer.parts.len(), args.node.state.display());
+        let same = |a: &Path, b: &Path| a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b);
+        // One that is older than this program does not say where.
+        if !answer.state.as_os_str().is_empty() && !same(&answer.state, &args.node.state) {
+            bail!(
+                "another Cupola is running here, with its state in {}: give this one a folder `run_dir`, ports, a subnet and a table of its own, or stop that one",
+                answer.state.display()
+            );
+        }
+        println!("Cupola is already running: {} parts, state in {}.", answer.parts.len(), answer.state.display());
         return Ok(());
     }
     if args.detach {
@@ -195,7 +203,7 @@ async fn supervise(state: &Path, settings: Settings) -> anyhow::Result<()> {
                 match control::read(&mut stream).await {
                     Ok(Ask::Down) => break Some(stream),
                     Ok(Ask::Status) => {
-                        let answer = Answer { ready: *ready.borrow(), parts: supervisor.status() };
+                        let answer = Answer { ready: *ready.borrow(), parts: supervisor.status(), state: node.state.clone() };
                         let _ = control::answer(&mut stream, &answer).await;
                     }
                     Err(error) => warn!(error = &*error, "unreadable question"),
@@ -206,7 +214,8 @@ async fn supervise(state: &Path, settings: Settings) -> anyhow::Result<()> {
     let stopped = down::stop_everything(&node, &supervisor).await;
     let _ = std::fs::remove_file(node.control_socket());
     if let Some(mut stream) = caller {
-        let _ = control::answer(&mut stream, &Answer { ready: false, parts: supervisor.status() }).await;
+        let _ =
+            control::answer(&mut stream, &Answer { ready: false, parts: supervisor.status(), state: node.state.clone() }).await;
     }
     stopped
 }

@@ -14,6 +14,7 @@ use std::{
     collections::BTreeMap,
     error::Error,
     fmt,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -187,6 +188,10 @@ impl Http {
         if !options.authorities.is_empty() {
             let authorities = reqwest::Certificate::from_pem_bundle(&options.authorities).map_err(OptionError::Tls)?;
             builder = builder.tls_certs_merge(authorities);
+        }
+        // Names under `.localhost` are this machine (RFC 6761); only some resolvers know that.
+        if let Some(host) = options.url.host_str().filter(|host| host.ends_with(".localhost")) {
+            builder = builder.resolve(host, SocketAddr::from(([127, 0, 0, 1], 0)));
         }
         let client = builder.build().map_err(OptionError::Tls)?;
         Ok(Self {

@@ -28,7 +28,10 @@ impl Process {
 /// The processes of an app, `web` first.
 pub(crate) async fn processes(api: &mut Api, app: &str) -> anyhow::Result<Vec<Process>> {
     let mut all = vec![];
-    for document in api.list(&format!("/v3/apps/{app}/processes")).await? {
+    for listed in api.list(&format!("/v3/apps/{app}/processes")).await? {
+        // Lists hide start commands.
+        let hidden = listed["command"].as_str().is_some_and(|command| command.starts_with("[PRIVATE DATA"));
+        let document = if hidden { api.get(&format!("/v3/processes/{}", text(&listed, "/guid"))).await? } else { listed };
         let instances = stats(api, text(&document, "/guid")).await?;
         all.push(Process { document, instances });
     }

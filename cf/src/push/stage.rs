@@ -73,7 +73,7 @@ fn failed(name: &str, error: &str) -> Problem {
     let lower = error.to_lowercase();
     let tip = if error.contains("NoAppDetectedError") {
         format!(
-            "No buildpack recognises the files. Is this the app's folder (-p), and does it hold its marker file (package.json, requirements.txt, go.mod, Staticfile, index.html, ...)? 'cf buildpacks' lists buildpacks, 'cf push {name} -b BUILDPACK' chooses one."
+            "No buildpack recognises the files. Is this the app's folder (-p), and does it hold its marker file (package.json, requirements.txt, go.mod, Gemfile, Staticfile, ...)? 'cf buildpacks' lists buildpacks, 'cf push {name} -b BUILDPACK' chooses one (staticfile_buildpack for a folder of pages)."
         )
     } else if lower.contains("has the stack") {
         format!("'cf stacks' lists the stacks there should be; 'cf push {name} -s STACK' chooses one.")

@@ -2,7 +2,7 @@
 
 use super::files::{self, Entry, Kind, Source};
 use crate::{
-    api::{Api, POLL, array, text},
+    api::{Api, ApiError, POLL, array, text},
     net,
     problem::Problem,
     ui::{self, say},
@@ -82,7 +82,7 @@ pub(crate) async fn buildpack(api: &mut Api, guid: &str, path: &Path) -> anyhow:
             &format!("/v3/buildpacks/{guid}/upload"),
         )
         .await
-        .with_context(|| format!("the upload of {} did not arrive", ui::size(size)))?;
+        .map_err(|e| lost(e, size))?;
     bar.finish();
     let location = answer.headers().get("Location").and_then(|value| value.to_str().ok()).map(str::to_owned);
     api.job(crate::api::Reply { body: Value::Null, location }).await
@@ -163,9 +163,17 @@ async fn send(api: &mut Api, package: &str, known: &[Value], bits: Option<File>)
             &path,
         )
         .await
-        .with_context(|| format!("the upload of {} did not arrive", ui::size(size)))?;
+        .map_err(|e| lost(e, size))?;
     bar.finish();
     answer.json().await.map_err(|e| net::no_answer(e).into())
+}
+
+/// An upload without an answer; one that was refused did arrive.
+fn lost(error: anyhow::Error, size: u64) -> anyhow::Error {
+    match error.is::<ApiError>() {
+        true => error,
+        false => error.context(format!("the upload of {} did not arrive", ui::size(size))),
+    }
 }
 
 fn part(mut file: File, size: u64, bar: ProgressBar) -> Part {

@@ -151,6 +151,11 @@ fn refusal(op: Op, answer: &Answer, names: &Names<'_>) -> Failure {
         Some(description) => format!("Service broker error: {description}"),
         None => fallback,
     };
+    // words whose meaning the platform explains, and then what the broker said
+    let explained = |text: &str| match &said.description {
+        Some(description) => format!("{text} Service broker error: {description}"),
+        None => text.to_owned(),
+    };
     let raw = || format!("The service broker returned an invalid response. {}", shown(op, answer));
     let rejected = || format!("The service broker rejected the request. {}", shown(op, answer));
     let (kind, text) = match (status, said.word()) {
@@ -162,15 +167,16 @@ fn refusal(op: Op, answer: &Answer, names: &Names<'_>) -> Failure {
         (408, _) => (FailureKind::Timeout, "The service broker API timed out".into()),
         (409, _) => (FailureKind::Conflict, described("Resource conflict".into())),
         (410, _) => (FailureKind::Gone, described(raw())),
-        (422, Some(ErrorWord::AsyncRequired)) => {
-            (FailureKind::AsyncRequired, "This service plan requires client support for asynchronous service operations.".into())
-        }
+        (422, Some(ErrorWord::AsyncRequired)) => (
+            FailureKind::AsyncRequired,
+            explained("This service plan requires client support for asynchronous service operations."),
+        ),
         (422, Some(ErrorWord::ConcurrencyError)) => {
-            (FailureKind::Concurrency, "Another operation for this service instance is in progress.".into())
+            (FailureKind::Concurrency, explained("Another operation for this service instance is in progress."))
         }
         (422, Some(ErrorWord::RequiresApp)) => (
             FailureKind::RequiresApp,
-            "This service supports generation of credentials through binding an application only.".into(),
+            explained("This service supports generation of credentials through binding an application only."),
         ),
         (422, Some(ErrorWord::MaintenanceInfoConflict)) => (
             FailureKind::MaintenanceInfoConflict,

@@ -209,8 +209,9 @@ impl Ways {
         Ok(Self {
             exact: builder().build()?,
             guarded: builder().dns_resolver(resolve::Guarded(policy.clone())).build()?,
-            router_http: builder().dns_resolver(router(false)).build()?,
-            router_https: builder().dns_resolver(router(true)).build()?,
+            // Only HTTP/1.1 lets the header `Host` differ from where the request goes.
+            router_http: builder().http1_only().dns_resolver(router(false)).build()?,
+            router_https: builder().http1_only().dns_resolver(router(true)).build()?,
         })
     }
 }
