@@ -162,6 +162,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             return (200, known) if known else (404, {})
         later = ((body or {}).get("plan_id") or query.get("plan_id", "")).endswith("-later")
+        if later and query.get("accepts_incomplete") != "true":
+            return 422, {"error": "AsyncRequired", "description": "this takes a while"}
         if self.command == "DELETE":
             if known is None:
                 return 410, {}
@@ -186,6 +188,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             return (200, known) if known else (404, {})
         later = ((body or {}).get("plan_id") or query.get("plan_id", "")).endswith("-later")
+        if later and query.get("accepts_incomplete") != "true":
+            return 422, {"error": "AsyncRequired", "description": "this takes a while"}
         if self.command == "DELETE":
             if known is None:
                 return 410, {}
