@@ -114,7 +114,7 @@ fn resources(launch: &Launch, unified: bool) -> Value {
     }
     let mut memory = json!({"limit": limits.memory_bytes});
     // Memory and swap together have one limit; without swap accounting in the kernel there is no such file to write.
-    if unified || std::path::Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists() {
+    if !unified && std::path::Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists() {
         memory["swap"] = json!(limits.memory_bytes);
     }
     let mut resources = json!({
@@ -124,7 +124,8 @@ fn resources(launch: &Launch, unified: bool) -> Value {
         "devices": [{"allow": false, "access": "rwm"}],
     });
     if unified {
-        resources["unified"] = json!({"memory.oom.group": "1"});
+        // Swap has a limit of its own there. `libcontainer` takes the difference of the two and does not write a zero.
+        resources["unified"] = json!({"memory.oom.group": "1", "memory.swap.max": "0"});
     }
     resources
 }
