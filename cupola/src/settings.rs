@@ -254,12 +254,11 @@ mod tests {
 
     #[test]
     fn servers_in_containers_have_ports_of_their_own() {
-        let with = |dedicated_ports| Settings {
-            services: Services { dedicated_ports, ..Default::default() },
-            ..Default::default()
-        };
+        let with =
+            |dedicated_ports| Settings { services: Services { dedicated_ports, ..Default::default() }, ..Default::default() };
         assert!(with((8_000, 8_999)).check().is_ok());
-        for (range, word) in [((7_999, 8_999), "redis_ports"), ((8_999, 8_000), "low to high"), ((64_000, 65_000), "host_ports")] {
+        for (range, word) in [((7_999, 8_999), "redis_ports"), ((8_999, 8_000), "low to high"), ((64_000, 65_000), "host_ports")]
+        {
             let told = with(range).check().unwrap_err().to_string();
             assert!(told.contains("dedicated_ports") && told.contains(word), "{told}");
         }
