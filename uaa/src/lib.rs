@@ -1,7 +1,8 @@
 //! UAA: users, groups, clients and tokens.
 //!
-//! An OAuth2 server with the endpoints of Cloud Foundry's UAA that its clients use: tokens by password, refresh token and
-//! client credentials, signed with RS256; public keys; SCIM users and groups; revocation; account lockout. It knows nothing
+//! An OAuth2 server with the endpoints of Cloud Foundry's UAA that its clients use: tokens by password, authorization code,
+//! refresh token and client credentials, signed with RS256; pages to log in and to consent; public keys; SCIM users and
+//! groups; revocation; account lockout. It knows nothing
 //! of orgs, spaces and roles: a scope is a word here. See `README.md`.
 //!
 //! - [`config`]: settings. - `api`: HTTP. - `domain`: rules and operations. - `store`: the database. - `bus`: routes.

@@ -22,7 +22,7 @@ pub(crate) fn unreadable(error: &dyn std::fmt::Display) -> Failure {
 }
 
 impl Failure {
-    fn parts(&self) -> (u16, &'static str, String) {
+    pub(super) fn parts(&self) -> (u16, &'static str, String) {
         match &self.0 {
             Error::NotFound("token") => (404, "not_found", "Token not found".into()),
             Error::NotFound("client") => (404, "not_found", "No such client.".into()),
@@ -50,6 +50,14 @@ impl Failure {
             }
             Error::Origin => (401, "unauthorized", "The origin provided in the login hint is invalid.".into()),
             Error::Scope(why) => (400, "invalid_scope", why.clone()),
+            Error::Grant(why) => (400, "invalid_grant", (*why).into()),
+            Error::Passcode => (401, "unauthorized", "Invalid passcode".into()),
+            Error::Page(why) => (400, "invalid_request", (*why).into()),
+            Error::Forged => (
+                403,
+                "invalid_form",
+                "This page was open for too long, or the request did not come from it. Please try again.".into(),
+            ),
             Error::Token(why) => (401, "invalid_token", why.clone()),
             Error::Forbidden(scopes) => {
                 (403, "insufficient_scope", format!("Insufficient scope for this resource: {}", scopes.join(" or ")))

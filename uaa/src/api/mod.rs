@@ -1,11 +1,14 @@
 //! HTTP: one file for each resource. Parse, one call of the domain, shape the answer.
 
 mod auth;
+mod authorize;
+mod browser;
 mod check;
 mod clients;
 mod error;
 mod groups;
 mod info;
+mod pages;
 mod revoke;
 mod token;
 mod users;
@@ -33,15 +36,9 @@ pub(crate) fn routes(uaa: Arc<Uaa>) -> impl FnOnce(&mut ServiceConfig) {
             .app_data(web::JsonConfig::default().limit(256 << 10).error_handler(|e, _| error::unreadable(&e).into()))
             .app_data(web::PayloadConfig::new(64 << 10))
             .app_data(web::QueryConfig::default().error_handler(|e, _| error::unreadable(&e).into()))
-            .service((
-                info::health,
-                info::info,
-                info::login,
-                info::token_key,
-                info::token_keys,
-                info::discovery,
-                info::discovery_of_issuer,
-            ))
+            .service((info::health, info::info, info::token_key, info::token_keys, info::discovery, info::discovery_of_issuer))
+            .service((browser::login, browser::log_in, browser::logout, browser::logout_by_post, browser::passcode, pages::style))
+            .service((authorize::ask, authorize::answer))
             .service((token::token, token::token_by_get))
             .service((check::check_token, check::introspect, check::userinfo, check::userinfo_by_post))
             .service((revoke::of_user_and_client, revoke::of_user, revoke::of_client, revoke::one))

@@ -3,7 +3,7 @@
 use super::{Answer, Api, auth};
 use crate::{
     api::auth::Form,
-    domain::{Error, grants::Grant},
+    domain::{Error, codes::Presented, grants::Grant},
     store::split,
 };
 use actix_web::{HttpRequest, HttpResponse, get, post, web::Bytes};
@@ -51,6 +51,12 @@ pub(super) async fn token_by_get() -> HttpResponse {
 
 fn grant(form: &Form, request: &HttpRequest) -> Result<Grant, Error> {
     Ok(match form.needed("grant_type")? {
+        "password" if form.get("passcode").is_some() => Grant::Passcode(Secret::new(form.needed("passcode")?)),
+        "authorization_code" => Grant::Code(Presented {
+            code: Secret::new(form.needed("code")?),
+            redirect_uri: form.get("redirect_uri").map(str::to_owned),
+            verifier: form.get("code_verifier").map(Secret::new),
+        }),
         "password" => Grant::Password {
             user_name: form.needed("username")?.to_owned(),
             password: Secret::new(form.needed("password")?),

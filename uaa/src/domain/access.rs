@@ -41,13 +41,7 @@ impl Uaa {
     /// [`Error::Token`], saying why it is not.
     pub(crate) async fn claims(&self, token: &str) -> Result<Value> {
         let bad = |why: &str| Error::Token(why.to_owned());
-        let header = jsonwebtoken::decode_header(token).map_err(|_| bad("Cannot convert access token to JSON"))?;
-        let key = self.keys.checking(header.kid.as_deref().unwrap_or_default()).ok_or_else(|| bad("Unknown signing key"))?;
-        let mut validation = Validation::new(Algorithm::RS256);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        validation.set_issuer(&[self.issuer()]);
-        (validation.validate_exp, validation.validate_aud) = (false, false); // below, and by the scopes of each endpoint
-        let claims = jsonwebtoken::decode::<Value>(token, key, &validation).map_err(|_| bad("Invalid token"))?.claims;
+        let claims = self.signed(token)?;
         let expires_at = claims["exp"].as_u64().unwrap_or(0);
         if expires_at <= self.clock.now().as_secs() {
             return Err(bad("Token has expired"));
@@ -59,6 +53,23 @@ impl Uaa {
             Some(row) if !row.refresh => Ok(claims),
             _ => Err(bad("The token expired, was revoked, or the token ID is incorrect.")),
         }
+    }
+
+    /// The claims of anything that we signed, however old.
+    fn signed(&self, token: &str) -> Result<Value> {
+        let bad = |why: &str| Error::Token(why.to_owned());
+        let header = jsonwebtoken::decode_header(token).map_err(|_| bad("Cannot convert access token to JSON"))?;
+        let key = self.keys.checking(header.kid.as_deref().unwrap_or_default()).ok_or_else(|| bad("Unknown signing key"))?;
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        validation.set_issuer(&[self.issuer()]);
+        (validation.validate_exp, validation.validate_aud) = (false, false); // below, and by the scopes of each endpoint
+        Ok(jsonwebtoken::decode::<Value>(token, key, &validation).map_err(|_| bad("Invalid token"))?.claims)
+    }
+
+    /// The client that an id token was made for; it may have ended.
+    pub(super) fn client_of_id_token(&self, token: &str) -> Option<String> {
+        self.signed(token).ok()?["client_id"].as_str().map(str::to_owned)
     }
 
     /// The holder of a bearer token.

@@ -1,6 +1,8 @@
 //! Tokens out of credentials.
 
-use super::{Error, Result, Uaa, clients::ClientCredentials, hex, lockout::Failures, scopes, seconds, users::ORIGIN};
+use super::{
+    Error, Result, Uaa, clients::ClientCredentials, codes::Presented, hex, lockout::Failures, scopes, seconds, users::ORIGIN,
+};
 use crate::store::{
     self, Db,
     clients::Client,
@@ -32,6 +34,9 @@ pub(crate) enum Grant {
         /// What the login hint names.
         origin: Option<String>,
     },
+    /// In place of a password: the page `/passcode` shows it to somebody who is logged in.
+    Passcode(Secret),
+    Code(Presented),
     Refresh {
         token: Secret,
     },
@@ -41,7 +46,8 @@ pub(crate) enum Grant {
 impl Grant {
     fn name(&self) -> &'static str {
         match self {
-            Self::Password { .. } => "password",
+            Self::Password { .. } | Self::Passcode(_) => "password",
+            Self::Code(_) => "authorization_code",
             Self::Refresh { .. } => "refresh_token",
             Self::ClientCredentials => "client_credentials",
         }
@@ -92,11 +98,13 @@ struct UserClaims<'a> {
 }
 
 /// What the tokens of one answer have in common.
-struct Login<'a> {
-    session: String,
-    user: Option<&'a User>,
-    at: i64,
-    grant_type: &'a str,
+pub(super) struct Login<'a> {
+    pub(super) session: String,
+    pub(super) user: Option<&'a User>,
+    pub(super) at: i64,
+    pub(super) grant_type: &'a str,
+    /// For the id token.
+    pub(super) nonce: Option<&'a str>,
 }
 
 /// One login at a time for each name, so that many guesses at once do not outrun the count of failures.
@@ -126,26 +134,34 @@ impl Uaa {
                 if origin.is_some_and(|origin| origin != ORIGIN) {
                     return Err(Error::Origin);
                 }
-                self.password(&client, &user_name, password, &requested).await
+                let user = self.log_in(&user_name, password).await?;
+                self.logged_in(&client, user, None, &requested).await
             }
+            Grant::Passcode(passcode) => {
+                let (user, at) = self.take_passcode(&passcode).await?;
+                self.logged_in(&client, user, Some(at), &requested).await
+            }
+            Grant::Code(presented) => self.code(&client, presented).await,
             Grant::Refresh { token } => self.refresh(&client, &token, requested).await,
         }
     }
 
     async fn client_credentials(&self, client: &Client, requested: &[String]) -> Result<Granted> {
         let scopes = scopes::of_client(requested, &split(&client.authorities))?;
-        let login = Login { session: self.random_hex(), user: None, at: self.now(), grant_type: "client_credentials" };
+        let login =
+            Login { session: self.random_hex(), user: None, at: self.now(), grant_type: "client_credentials", nonce: None };
         let (granted, rows) = self.tokens(client, &login, scopes, None)?;
         self.keep(rows, None).await?;
         Ok(granted)
     }
 
-    async fn password(&self, client: &Client, user_name: &str, password: Secret, requested: &[String]) -> Result<Granted> {
-        let user = self.log_in(user_name, password).await?;
+    /// Tokens for a user who is known now, or was in the browser at `at`.
+    async fn logged_in(&self, client: &Client, user: User, at: Option<i64>, requested: &[String]) -> Result<Granted> {
         let (id, requested, allowed) = (user.id.clone(), requested.to_vec(), split(&client.scopes));
         let scopes = move |conn: &mut Db| scopes::of_user(&requested, &allowed, &super::users::all_groups(conn, &id)?);
         let scopes = self.store.run(scopes).await?;
-        let login = Login { session: self.random_hex(), user: Some(&user), at: self.now(), grant_type: "password" };
+        let at = at.unwrap_or_else(|| self.now());
+        let login = Login { session: self.random_hex(), user: Some(&user), at, grant_type: "password", nonce: None };
         let refresh = client.has_grant("refresh_token").then(|| self.now() + self.refresh_validity(client));
         let (granted, rows) = self.tokens(client, &login, scopes, refresh)?;
         self.keep(rows, Some(user.clone())).await?;
@@ -154,11 +170,13 @@ impl Uaa {
     }
 
     /// The user that these credentials belong to. Answer and time are the same for a wrong password and an unknown name.
-    async fn log_in(&self, user_name: &str, password: Secret) -> Result<User> {
+    pub(super) async fn log_in(&self, user_name: &str, password: Secret) -> Result<User> {
+        // PostgreSQL takes no such character, and nobody has it in a name
+        let user_name = user_name.replace('\0', "\u{fffd}");
         let key: String = user_name.to_lowercase().chars().take(255).collect();
         let turn = self.turns.of(&key);
         let _turn = turn.lock().await;
-        let (name, key_read) = (user_name.to_owned(), key.clone());
+        let (name, key_read) = (user_name, key.clone());
         let look =
             move |conn: &mut Db| Ok((store::failures::find(conn, &key_read)?, store::users::find_by_name(conn, ORIGIN, &name)?));
         let (failures, user): (Failures, Option<User>) = self.store.run(look).await?;
@@ -209,7 +227,13 @@ impl Uaa {
             warn!(user.id = %user.id, client.id = %client.id, "an old refresh token came back: its login was ended");
             return Err(Error::Token("The token was used before; log in again.".into()));
         }
-        let login = Login { session: row.session.clone(), user: Some(&user), at: row.logged_in_at, grant_type: &row.grant_type };
+        let login = Login {
+            session: row.session.clone(),
+            user: Some(&user),
+            at: row.logged_in_at,
+            grant_type: &row.grant_type,
+            nonce: None,
+        };
         // everybody can be a public client, so only a token that changes shows that it was stolen
         let rotated = client.is_public().then_some(row.expires_at);
         let (mut granted, mut rows) = self.tokens(client, &login, scopes, rotated)?;
@@ -243,7 +267,7 @@ impl Uaa {
         self.store.run(keep).await
     }
 
-    fn tokens(
+    pub(super) fn tokens(
         &self,
         client: &Client,
         login: &Login<'_>,
@@ -283,7 +307,7 @@ impl Uaa {
         };
         let access_token = Secret::new(self.keys.sign(&claims)?);
         let id_token = match login.user {
-            Some(user) if scopes.iter().any(|scope| scope == "openid") => Some(self.id_token(&claims, user)?),
+            Some(user) if scopes.iter().any(|scope| scope == "openid") => Some(self.id_token(&claims, user, login.nonce)?),
             _ => None,
         };
         let row = |id: String, refresh: bool, expires_at: i64| Token {
@@ -310,21 +334,24 @@ impl Uaa {
         Ok((Granted { access_token, refresh_token, id_token, expires_in_s, scopes, token_id }, rows))
     }
 
-    fn id_token(&self, access: &AccessClaims<'_>, user: &User) -> Result<Secret> {
-        let claims = serde_json::json!({
+    fn id_token(&self, access: &AccessClaims<'_>, user: &User, nonce: Option<&str>) -> Result<Secret> {
+        let mut claims = serde_json::json!({
             "sub": access.sub, "aud": [access.client_id], "iss": access.iss, "iat": access.iat, "exp": access.exp, "zid": ZONE,
             "azp": access.azp, "cid": access.client_id, "client_id": access.client_id, "grant_type": access.grant_type, "amr": ["pwd"],
             "jti": self.random_hex(), "scope": ["openid"], "rev_sig": access.rev_sig, "origin": user.origin, "user_id": user.id,
             "user_name": user.user_name, "email": user.email, "email_verified": user.verified,
             "auth_time": access.user.map(|user| user.auth_time),
         });
+        if let Some(nonce) = nonce {
+            claims["nonce"] = nonce.into();
+        }
         Ok(Secret::new(self.keys.sign(&claims)?))
     }
 
     fn access_validity(&self, client: &Client) -> i64 {
         client.access_validity_s.map_or_else(|| micros(self.config.access_validity), |s| s * 1_000_000)
     }
-    fn refresh_validity(&self, client: &Client) -> i64 {
+    pub(super) fn refresh_validity(&self, client: &Client) -> i64 {
         client.refresh_validity_s.map_or_else(|| micros(self.config.refresh_validity), |s| s * 1_000_000)
     }
 }

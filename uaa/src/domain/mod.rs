@@ -1,21 +1,26 @@
 //! Rules and operations. The pure parts take `now` and know no database.
 //!
-//! - [`scopes`], [`lockout`], [`filter`]: pure.
+//! - [`scopes`], [`lockout`], [`filter`], [`redirects`]: pure.
 //! - [`keys`], [`passwords`]: signing and hashing.
 //! - [`grants`]: tokens out of credentials; [`access`]: who holds this token; [`revocation`].
+//! - [`sessions`], [`authorize`], [`codes`]: logging in with a browser, for somebody else.
 //! - [`users`], [`groups`], [`clients`]: what the API changes.
 
 pub(crate) mod access;
+pub(crate) mod authorize;
 pub(crate) mod clients;
+pub(crate) mod codes;
 pub(crate) mod filter;
 pub(crate) mod grants;
 pub(crate) mod groups;
 pub(crate) mod keys;
 pub(crate) mod lockout;
 pub(crate) mod passwords;
+pub(crate) mod redirects;
 pub(crate) mod revocation;
 pub(crate) mod scopes;
 pub(crate) mod seed;
+pub(crate) mod sessions;
 pub(crate) mod users;
 
 use crate::{config::Config, store::Store};
@@ -68,6 +73,16 @@ pub(crate) enum Error {
     Credentials,
     #[error("the account is locked")]
     Locked,
+    /// An authorization code that is good no more, or was not for this client.
+    #[error("{0}")]
+    Grant(&'static str),
+    #[error("unknown passcode")]
+    Passcode,
+    /// Something about a request of a browser that only its user can be told.
+    #[error("{0}")]
+    Page(&'static str),
+    #[error("the form is not from a page made for this browser")]
+    Forged,
     #[error("unknown origin")]
     Origin,
     #[error("{0}")]

@@ -36,13 +36,14 @@ impl Uaa {
         Ok(())
     }
 
-    /// Ends all tokens of a user.
+    /// Ends all tokens of a user, and its logins in browsers.
     pub(crate) async fn revoke_user(&self, caller: &Caller, user: String) -> Result<()> {
         if !caller.is_user(&user) {
             caller.needs(ALL)?;
         }
         self.revoke_all(move |conn| {
             store::users::find(conn, &user)?.ok_or(Error::NotFound("user"))?;
+            store::sessions::end_of_user(conn, &user)?;
             store::tokens::revoke(conn, Which::User(&user))
         })
         .await
@@ -72,6 +73,8 @@ impl Uaa {
         let window = super::lockout::micros(self.config.lockout.window_s);
         let operation = move |conn: &mut Db| {
             store::tokens::revoke(conn, Which::ExpiredBefore(now))?;
+            super::sessions::purge(conn, now)?;
+            super::authorize::purge(conn, now)?;
             store::failures::purge(conn, now - window)
         };
         self.store.run(operation).await.map(|_| ())

@@ -80,7 +80,9 @@ pub(crate) fn audience(client_id: &str, scopes: &[String]) -> Vec<String> {
     audience
 }
 
-fn asked(requested: &[String], allowed: &[String]) -> Result<Vec<String>> {
+/// # Errors
+/// [`Error::Scope`] when a scope was asked for that may not be.
+pub(super) fn asked(requested: &[String], allowed: &[String]) -> Result<Vec<String>> {
     if requested.is_empty() {
         return Ok(allowed.to_vec());
     }

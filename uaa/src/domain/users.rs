@@ -134,6 +134,7 @@ impl Uaa {
             }
             if ends_tokens {
                 store::tokens::revoke(conn, Which::User(&user.id))?;
+                store::sessions::end_of_user(conn, &user.id)?;
             }
             with_groups(conn, user)
         };
@@ -168,6 +169,7 @@ impl Uaa {
                 return Err(Error::Changed);
             }
             store::tokens::revoke(conn, Which::User(&id))?;
+            store::sessions::end_of_user(conn, &id)?;
             Ok(())
         };
         self.store.run(operation).await

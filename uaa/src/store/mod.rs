@@ -4,8 +4,10 @@
 //! separated by spaces.
 
 pub(crate) mod clients;
+pub(crate) mod codes;
 pub(crate) mod failures;
 pub(crate) mod groups;
+pub(crate) mod sessions;
 pub(crate) mod tokens;
 pub(crate) mod users;
 

@@ -1,6 +1,6 @@
 //! Tokens that are valid. What is not here is not valid any more.
 
-use super::Db;
+use super::{Db, codes};
 use crate::domain::Result;
 use diesel::prelude::*;
 
@@ -73,8 +73,14 @@ pub(crate) enum Which<'a> {
     ExpiredBefore(i64),
 }
 
-/// Revokes tokens; says how many.
+/// Revokes tokens, and the codes that would bring more; says how many tokens.
 pub(crate) fn revoke(conn: &mut Db, which: Which<'_>) -> Result<usize> {
+    match which {
+        Which::User(user) => codes::forget(conn, Some(user), None)?,
+        Which::Client(client) => codes::forget(conn, None, Some(client))?,
+        Which::UserOfClient(user, client) => codes::forget(conn, Some(user), Some(client))?,
+        Which::One(_) | Which::Session(_) | Which::ExpiredBefore(_) => {}
+    }
     Ok(match which {
         Which::One(id) => diesel::delete(tokens::table.find(id)).execute(conn)?,
         Which::Session(session) => diesel::delete(tokens::table.filter(tokens::session.eq(session))).execute(conn)?,

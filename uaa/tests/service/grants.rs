@@ -19,11 +19,15 @@ async fn the_command_line_client_finds_prompts_and_links() {
         .await
         .unwrap();
     let login = body(answer, 200).await;
-    assert_eq!(login["prompts"], json!({ "username": ["text", "Email"], "password": ["password", "Password"] }));
+    let passcode = "One Time Code ( Get one at https://login.cf.test/passcode )";
+    assert_eq!(
+        login["prompts"],
+        json!({ "username": ["text", "Email"], "password": ["password", "Password"], "passcode": ["password", passcode] })
+    );
     assert_eq!(login["links"], json!({ "uaa": "https://uaa.cf.test", "login": "https://login.cf.test" }));
     let page = world.request(Method::GET, "/login").header("Accept", "text/html").send().await.unwrap();
     assert!(page.headers()["Content-Security-Policy"].to_str().unwrap().contains("frame-ancestors 'none'"));
-    assert!(page.text().await.unwrap().contains("cf login -a https://api.cf.test"));
+    assert!(page.text().await.unwrap().contains("action=\"/login.do\""));
     assert_eq!(world.request(Method::GET, "/healthz").send().await.unwrap().text().await.unwrap(), "ok\n");
 }
 

@@ -2,7 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
 mod attacks;
+mod browser;
+mod browsers;
 mod clients;
 mod grants;
+mod passcodes;
 mod scim;
 mod world;

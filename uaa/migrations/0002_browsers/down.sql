@@ -1,0 +1,4 @@
+DROP TABLE approvals;
+DROP TABLE passcodes;
+DROP TABLE codes;
+DROP TABLE sessions;
