@@ -410,14 +410,23 @@ fn holders(record: &InstanceRecord) -> impl Iterator<Item = &Holder> {
     record.owner.iter().chain(&record.predecessor)
 }
 
+/// Whether [`settle`] would have anything to do.
+pub fn is_news(records: &[InstanceRecord], left: bool) -> bool {
+    !left || running_owner(records).is_some()
+}
+
+fn running_owner(records: &[InstanceRecord]) -> Option<&Holder> {
+    let runs = |holder: &&Holder| holder.state == InstanceState::Running;
+    records.iter().filter_map(|record| record.owner.as_ref()).find(runs)
+}
+
 /// Takes in what the claims say of a workload: notes the DEA that has its volume, for good, once an instance accepts
 /// connections there; forgets a deleted workload that never got so far. `left`: an instance may be left.
 ///
 /// Another DEA that may have a volume of it is told to remove it, whenever it reports that.
 pub fn settle(tx: &mut Tx<'_>, guid: &str, records: &[InstanceRecord], left: bool) -> Result<()> {
     let Some(mut row) = store::find(tx.conn, guid)?.filter(|row| row.cell.is_none()) else { return Ok(()) };
-    let runs = |holder: &&Holder| holder.state == InstanceState::Running;
-    if let Some(holder) = records.iter().filter_map(|record| record.owner.as_ref()).find(runs) {
+    if let Some(holder) = running_owner(records) {
         row.cell = Some(holder.dea.to_string());
         row.updated_at = tx.micros();
         store::save(tx.conn, &row)?;

@@ -60,6 +60,9 @@ pub async fn settle(api: &Api, guid: &str) -> Result<()> {
         Some(told) => is_left(api, guid, &told).await?,
         None => true,
     };
+    if !workloads::is_news(&records, left) {
+        return Ok(());
+    }
     let guid = guid.to_owned();
     api.write_as_system(move |tx| workloads::settle(tx, &guid, &records, left)).await
 }

@@ -454,6 +454,50 @@ async fn it_runs_on_when_the_controller_was_away_at_the_wrong_moment(mut world: 
     assert_eq!(desired(&world, db).await.unwrap().only_on, Some(dea(1)));
 }
 
+async fn killed_at_any_step_the_controller_ends_right(mut world: World) {
+    for killed_at in 0..9 {
+        let (db, spec) = (guid(100 + u64::from(killed_at)), spec(killed_at));
+        let volume = spec.volume.id.as_str();
+        let mut claim: Option<Claim> = None;
+        for step in 0..9 {
+            match step {
+                0 => drop(put(&world, db, &spec).await),
+                1 => claim = Some(Claim::make(&world, db, dea(1)).await),
+                2 => drop(claim.as_ref().unwrap().spec(&world).await),
+                3 => claim.as_mut().unwrap().is(&world, InstanceState::Running).await,
+                4 => drop(becomes(&world, db, WorkloadState::Running).await),
+                5 => assert!(broker(&world).delete_workload(db.uuid()).await.unwrap()),
+                6 => claim.as_ref().unwrap().remove(&world).await,
+                7 => assert_eq!(report(&world, dea(1), &[volume]).await, [volume], "killed at {killed_at}"),
+                _ => assert!(report(&world, dea(1), &[]).await.is_empty()),
+            }
+            if step == killed_at {
+                world.kill().await;
+                synced(&world).await;
+            }
+        }
+        is_gone(&world, db).await;
+    }
+}
+
+async fn a_closed_stack_is_for_workloads_alone(mut world: World) {
+    let closed = crate::config::Stack {
+        name: "engines".into(),
+        description: "Servers".into(),
+        disabled: Some("It is for the platform's own brokers.".into()),
+    };
+    world.restart_with(|config| config.stacks.push(closed)).await;
+    put(&world, guid(1), &WorkloadSpec { stack: "engines".into(), ..spec(1) }).await;
+    assert_eq!(desired(&world, guid(1)).await.unwrap().stack, "engines");
+    let space = push::space(&world).await;
+    let body = json!({
+        "name": "dora", "relationships": { "space": { "data": { "guid": space } } },
+        "lifecycle": { "type": "buildpack", "data": { "stack": "engines" } },
+    });
+    let text = world.post("dev", "/v3/apps", body).await.detail(422);
+    assert!(text.contains("'DISABLED'") && text.ends_with("It is for the platform's own brokers."), "{text}");
+}
+
 async fn nobody_changes_it_by_the_public_api(world: World) {
     let db = guid(1);
     running(&world, db, &spec(1), dea(1)).await;
@@ -547,6 +591,8 @@ super::scenarios! {
     what_never_ran_goes_at_once_and_its_remains_later,
     a_first_instance_that_runs_while_it_is_deleted_is_waited_for,
     it_runs_on_when_the_controller_was_away_at_the_wrong_moment,
+    killed_at_any_step_the_controller_ends_right,
+    a_closed_stack_is_for_workloads_alone,
     nobody_changes_it_by_the_public_api,
     services_cannot_be_bound_to_it,
     an_organization_of_users_that_is_called_system_stays_theirs,
