@@ -36,15 +36,43 @@ pub(crate) fn down(args: DownArgs) -> anyhow::Result<()> {
         return Ok(());
     };
     println!("Stopping apps and parts...");
-    block_on(stop(state, &settings))?;
+    block_on(async {
+        tokio::select! {
+            stopped = stop(state, &settings) => stopped,
+            () = show_what_is_left(&settings) => Ok(()),
+        }
+    })?;
     hosts::remove(&state.display().to_string())?;
+    clear_run_folder(&settings);
     if args.purge {
-        remove(state, &settings)?;
+        remove(state)?;
         println!("Stopped, and removed {}.", state.display());
     } else {
-        println!("Stopped. The state stays in {}; `cupola up` brings everything back.", state.display());
+        println!("Stopped. The state stays in {}; the next start brings everything back.", state.display());
     }
     Ok(())
+}
+
+/// Says every few seconds what is waited for; never ends by itself.
+async fn show_what_is_left(settings: &Settings) {
+    let began = std::time::Instant::now();
+    let notes = crate::node::notes(settings);
+    let mut shown = String::new();
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let left: Vec<_> = PARTS.iter().map(|part| part.name).filter(|name| process::runs(&notes, name)).collect();
+        // In the order of stopping: the DEA ends once the last instance on this machine has, a broker after its servers.
+        let brokers: Vec<_> = left.iter().copied().filter(|name| brokers::OwnBroker::of(name).is_some()).collect();
+        let line = match () {
+            () if left.contains(&"dea") => "instances of apps".to_owned(),
+            () if !brokers.is_empty() => brokers.join(", "),
+            () => left.join(", "),
+        };
+        if began.elapsed() > Duration::from_secs(2) && !line.is_empty() && line != shown {
+            println!("{:5.1} s  waiting for {line}", began.elapsed().as_secs_f64());
+            shown = line;
+        }
+    }
 }
 
 async fn stop(state: &Path, settings: &Settings) -> anyhow::Result<()> {
@@ -124,14 +152,21 @@ async fn clear_containers(node: &Node) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn remove(state: &Path, settings: &Settings) -> anyhow::Result<()> {
-    for folder in [&settings.run_dir, state] {
-        match std::fs::remove_dir_all(folder) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(e).with_context(|| format!("cannot remove {}", folder.display()));
-            }
-            _ => {}
-        }
+/// Removes what a node keeps in its run folder, and the folder unless there is more in it.
+fn clear_run_folder(settings: &Settings) {
+    let run = &settings.run_dir;
+    for part in ["pids", "warden", "loggregator_agent"] {
+        let _ = std::fs::remove_dir_all(run.join(part));
     }
-    Ok(())
+    let _ = std::fs::remove_file(crate::node::control_socket(settings));
+    let _ = std::fs::remove_dir(run);
+}
+
+fn remove(state: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(state) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("cannot remove {}", state.display()))
+        }
+        _ => Ok(()),
+    }
 }

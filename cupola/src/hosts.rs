@@ -6,13 +6,12 @@ use anyhow::Context;
 use nix::fcntl::{Flock, FlockArg};
 use std::{
     fs::{File, OpenOptions},
-    io::Write,
+    io::{Read, Seek, Write},
     net::{IpAddr, Ipv4Addr, ToSocketAddrs},
-    path::Path,
+    os::unix::fs::MetadataExt,
 };
 
 const HOSTS: &str = "/etc/hosts";
-const LOCK: &str = "/run/lock/cupola-hosts";
 
 /// True if a name of the domain leads to this machine already.
 pub(crate) fn resolves(name: &str, to: Ipv4Addr) -> bool {
@@ -38,17 +37,29 @@ fn end(node: &str) -> String {
 }
 
 fn edit(node: &str, block: &str) -> anyhow::Result<()> {
-    std::fs::create_dir_all(Path::new(LOCK).parent().expect("the lock has a folder"))?;
-    let lock = File::create(LOCK).with_context(|| format!("cannot open {LOCK}"))?;
-    let _held = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, e)| e).with_context(|| format!("cannot lock {LOCK}"))?;
-    let old = std::fs::read_to_string(HOSTS).unwrap_or_default();
+    let mut file = locked()?;
+    let mut old = String::new();
+    file.read_to_string(&mut old).with_context(|| format!("cannot read {HOSTS}"))?;
     let new = replaced(&old, node, block);
     if new != old {
         // Written in place: in containers `/etc/hosts` is often a mount that cannot be renamed over.
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(HOSTS)?;
-        file.write_all(new.as_bytes()).and_then(|()| file.sync_all()).with_context(|| format!("cannot write {HOSTS}"))?;
+        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(new.as_bytes()));
+        written.and_then(|()| file.sync_all()).with_context(|| format!("cannot write {HOSTS}"))?;
     }
     Ok(())
+}
+
+/// The file itself is the lock, so that none stays behind; one that was replaced meanwhile is opened anew.
+fn locked() -> anyhow::Result<Flock<File>> {
+    loop {
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(HOSTS);
+        let file = open.with_context(|| format!("cannot open {HOSTS}"))?;
+        let lock =
+            Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e).with_context(|| format!("cannot lock {HOSTS}"))?;
+        if std::fs::metadata(HOSTS).is_ok_and(|now| lock.metadata().is_ok_and(|ours| ours.ino() == now.ino())) {
+            return Ok(lock);
+        }
+    }
 }
 
 fn replaced(old: &str, node: &str, block: &str) -> String {

@@ -15,6 +15,7 @@ mod files;
 mod hosts;
 mod nats;
 mod node;
+mod ports;
 mod process;
 mod secrets;
 mod settings;

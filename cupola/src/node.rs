@@ -108,7 +108,7 @@ impl Node {
     }
     /// The folder with the notes about running processes.
     pub(crate) fn notes(&self) -> PathBuf {
-        self.settings.run_dir.join("pids")
+        notes(&self.settings)
     }
     /// The supervisor's socket.
     pub(crate) fn control_socket(&self) -> PathBuf {
@@ -183,6 +183,11 @@ impl Node {
         });
         Ok(Program { name: part.name, argv, user, log: self.state.join("logs").join(format!("{}.log", part.name)) })
     }
+}
+
+/// The folder with the notes about running processes of a node with these settings.
+pub(crate) fn notes(settings: &Settings) -> PathBuf {
+    settings.run_dir.join("pids")
 }
 
 /// The supervisor's socket of a node with these settings.

@@ -87,7 +87,7 @@ impl Program {
 
     /// The process that an earlier supervisor started, if it still runs.
     pub(crate) fn adopt(&self, notes: &Path) -> Option<Running> {
-        let note: Note = serde_json::from_slice(&std::fs::read(note_path(notes, self.name)).ok()?).ok()?;
+        let note = read_note(notes, self.name)?;
         let descriptor = pidfd(note.pid).ok()?;
         // Looked at after the pidfd was taken, so that the pid cannot change hands in between.
         let same = start_ticks(note.pid)? == note.start_ticks;
@@ -138,6 +138,15 @@ pub(crate) fn of_user(uid: u32) -> Vec<Pid> {
     let is_theirs = |entry: &std::fs::DirEntry| uid != 0 && entry.metadata().is_ok_and(|about| about.uid() == uid);
     let pids = entries.flatten().filter(is_theirs).filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid: &i32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok()).map(Pid::from_raw).collect()
+}
+
+/// True if the part runs, whoever started it.
+pub(crate) fn runs(notes: &Path, name: &str) -> bool {
+    read_note(notes, name).is_some_and(|note| start_ticks(note.pid) == Some(note.start_ticks))
+}
+
+fn read_note(notes: &Path, name: &str) -> Option<Note> {
+    serde_json::from_slice(&std::fs::read(note_path(notes, name)).ok()?).ok()
 }
 
 fn note_path(notes: &Path, name: &str) -> PathBuf {

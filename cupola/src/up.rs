@@ -5,6 +5,7 @@ use crate::{
     control::{self, Answer, Ask},
     down, hosts, must_be_root, nats,
     node::Node,
+    ports,
     settings::Settings,
     supervisor::Supervisor,
 };
@@ -63,7 +64,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 
 pub(crate) fn up(args: UpArgs) -> anyhow::Result<()> {
     must_be_root("`cupola up`")?;
-    let settings = args.chosen_settings()?;
+    let mut settings = args.chosen_settings()?;
     let socket = crate::node::control_socket(&settings);
     if let Some(answer) = block_on(control::ask(&socket, &Ask::Status))? {
         let same = |a: &Path, b: &Path| a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b);
@@ -76,6 +77,9 @@ pub(crate) fn up(args: UpArgs) -> anyhow::Result<()> {
         }
         println!("Cupola is already running: {} parts, state in {}.", answer.parts.len(), answer.state.display());
         return Ok(());
+    }
+    if Settings::read(&args.node.state)?.is_none() && args.settings.is_none() {
+        ports::avoid_taken(&mut settings).iter().for_each(|change| println!("{change}"));
     }
     if args.detach {
         settings.write_first(&args.node.state)?;
