@@ -376,6 +376,23 @@ async fn backups_are_made_listed_restored_copied_and_deleted() {
 }
 
 #[actix_web::test]
+async fn a_restore_that_is_repeated_does_not_undo_what_was_written_since() {
+    let world = World::new().await;
+    world.provision("i", NOW, json!({})).await;
+    assert_eq!(world.call("POST", "/v2/service_instances/i/backups", json!({ "id": "k" })).await.status, 201);
+    let restores = || world.things.journal().iter().filter(|line| line.starts_with("restore ")).count();
+    let restore = async |id: &str| {
+        let request = world.request("POST", "/v2/service_instances/i/restore?accepts_incomplete=true");
+        world.send(request.header("X-Broker-API-Request-Identity", id).json(&json!({ "backup_id": "k" }))).await.status
+    };
+    // Its answer was lost: the platform sends the same request again.
+    assert_eq!((restore("one").await, restore("one").await, restores()), (200, 200, 1));
+    // Somebody wants it once more.
+    assert_eq!((restore("two").await, restores()), (200, 2));
+    assert_eq!((restore("one").await, restores()), (200, 3), "after another one it is not known any more");
+}
+
+#[actix_web::test]
 async fn many_clients_at_once_lose_nothing() {
     let world = World::new().await;
     let one = async |n: usize| {

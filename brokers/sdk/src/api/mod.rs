@@ -22,7 +22,7 @@ use actix_web::{
     http::{StatusCode, header},
     web::{self, Bytes, Data, PayloadConfig, ServiceConfig},
 };
-use osb::{ApiVersion, Catalog, ORIGINATING_IDENTITY_HEADER};
+use osb::{ApiVersion, Catalog, ORIGINATING_IDENTITY_HEADER, REQUEST_IDENTITY_HEADER};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -89,8 +89,12 @@ fn query(request: &HttpRequest) -> Result<checks::Query, Failure> {
 }
 
 fn ask(request: &HttpRequest, query: &checks::Query) -> Ask {
-    let identity = request.headers().get(ORIGINATING_IDENTITY_HEADER).and_then(|value| value.to_str().ok());
-    Ask { accepts_incomplete: checks::accepts_incomplete(query), identity: identity.map(str::to_owned) }
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    Ask {
+        accepts_incomplete: checks::accepts_incomplete(query),
+        identity: header(ORIGINATING_IDENTITY_HEADER),
+        request: header(REQUEST_IDENTITY_HEADER),
+    }
 }
 
 fn object(request: &HttpRequest, body: Result<Bytes, actix_web::Error>) -> Result<Map<String, Value>, Failure> {

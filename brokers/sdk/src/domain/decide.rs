@@ -3,7 +3,7 @@
 //! Source: specification, "Blocking Operations", and the tables of each operation; `docs/broker-backups.md`.
 
 use crate::{Failure, Kind, store::operations};
-use osb::ErrorWord;
+use osb::{ErrorWord, OperationState};
 
 /// What to do.
 #[derive(Debug)]
@@ -47,6 +47,15 @@ fn joined(operation: &operations::Record, accepts_incomplete: bool) -> Verdict {
     match accepts_incomplete {
         true => Verdict::Running(operation.id.clone()),
         false => busy(),
+    }
+}
+
+/// The operation that is asked for has ended, and is not to be done once more.
+pub(crate) fn ended(operation: &operations::Record, accepts_incomplete: bool) -> Verdict {
+    match operation.last.state {
+        OperationState::Succeeded => Verdict::Exists,
+        _ if accepts_incomplete => Verdict::Running(operation.id.clone()),
+        _ => Verdict::Refuse(Failure::refused(operation.last.description.clone().unwrap_or_else(|| "it has failed".into()))),
     }
 }
 

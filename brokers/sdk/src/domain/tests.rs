@@ -21,7 +21,7 @@ fn running(kind: Kind, binding: Option<&str>) -> Vec<Record> {
     let subject = Subject { instance_id: "i".into(), binding_id: binding.map(str::to_owned), backup_id: Some("k".into()) };
     let last =
         LastOperation { state: OperationState::InProgress, description: None, instance_usable: None, update_repeatable: None };
-    let data = Data { identity: None, update: Some(UpdateData::default()) };
+    let data = Data { update: Some(UpdateData::default()), ..Data::default() };
     vec![Record { id: "op".into(), subject, kind, last, attempt: 1, started_at: Timestamp(0), data }]
 }
 

@@ -51,6 +51,9 @@ pub(crate) struct Record {
 pub(crate) struct Data {
     /// The header of the originating identity.
     pub(crate) identity: Option<String>,
+    /// The request's id: a repeat has the same.
+    #[serde(default)]
+    pub(crate) request: Option<String>,
     pub(crate) update: Option<UpdateData>,
 }
 

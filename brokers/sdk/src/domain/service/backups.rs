@@ -6,7 +6,7 @@ use crate::{
     domain::{checks, decide, decide::Found, work::Workshop},
     store::{backups, instances, operations},
 };
-use osb::{AcceptedResponse, Backup, BackupState};
+use osb::{AcceptedResponse, Backup, BackupState, OperationState};
 
 impl Service {
     /// Makes a backup.
@@ -32,7 +32,7 @@ impl Service {
             let begin = Begin {
                 kind: Kind::Backup,
                 subject: subject(&instance, &id),
-                data: operations::Data { identity: asked.identity.clone(), update: None },
+                data: asked.data(),
                 background,
                 now,
                 keep: &|tx| backups::put(tx, &record),
@@ -66,7 +66,7 @@ impl Service {
             let begin = Begin {
                 kind: Kind::DeleteBackup,
                 subject: subject(&instance, &id),
-                data: operations::Data { identity: asked.identity.clone(), update: None },
+                data: asked.data(),
                 background,
                 now,
                 keep: &|tx| match existing.clone() {
@@ -102,12 +102,16 @@ impl Service {
             let begin = Begin {
                 kind: Kind::Restore,
                 subject: subject(&instance, &id),
-                data: operations::Data { identity: asked.identity.clone(), update: None },
+                data: asked.data(),
                 background,
                 now,
                 keep: &|_| Ok(()),
             };
-            decide::restore(of_instance(owner.as_ref()), found, &running, &id, asked.accepts_incomplete).carry_out(tx, &begin)
+            let verdict = match ended_before(tx, &begin)? {
+                Some(last) => decide::ended(&last, asked.accepts_incomplete),
+                None => decide::restore(of_instance(owner.as_ref()), found, &running, &id, asked.accepts_incomplete),
+            };
+            verdict.carry_out(tx, &begin)
         });
         let answer = match self.wait(begun.await?, &ask).await? {
             Answer::Created(()) => Answer::Ok(()),
@@ -134,6 +138,18 @@ impl Service {
             })
             .await
     }
+}
+
+/// The restore that a request asked for before whose repeat this is, if it has ended: data written since must stay.
+fn ended_before(tx: &mut Tx<'_>, begin: &Begin<'_>) -> Result<Option<operations::Record>, Failure> {
+    let last = operations::latest(tx, &begin.subject.instance_id, None)?;
+    Ok(last.filter(|last| {
+        last.kind == begin.kind
+            && last.subject.backup_id == begin.subject.backup_id
+            && last.last.state != OperationState::InProgress
+            && last.data.request.is_some()
+            && last.data.request == begin.data.request
+    }))
 }
 
 fn subject(instance_id: &str, backup_id: &str) -> operations::Subject {

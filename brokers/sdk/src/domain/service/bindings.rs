@@ -50,14 +50,8 @@ impl Service {
                 record.data.state = existing.data.state;
             }
             let subject = operations::Subject { instance_id: instance.clone(), binding_id: Some(id.clone()), backup_id: None };
-            let begin = Begin {
-                kind: Kind::Bind,
-                subject,
-                data: operations::Data { identity: asked.identity.clone(), update: None },
-                background,
-                now,
-                keep: &|tx| bindings::put(tx, &record),
-            };
+            let begin =
+                Begin { kind: Kind::Bind, subject, data: asked.data(), background, now, keep: &|tx| bindings::put(tx, &record) };
             decide::bind(of_owner, found, &running, &id, asked.accepts_incomplete).carry_out(tx, &begin)
         });
         let answer = self.wait(begun.await?, &ask).await?;
@@ -110,14 +104,7 @@ impl Service {
             let running = operations::running(tx, &instance)?;
             let found = Found { exists: existing.is_some(), ..Found::default() };
             let subject = operations::Subject { instance_id: instance.clone(), binding_id: Some(id.clone()), backup_id: None };
-            let begin = Begin {
-                kind: Kind::Unbind,
-                subject,
-                data: operations::Data { identity: asked.identity.clone(), update: None },
-                background,
-                now,
-                keep: &|_| Ok(()),
-            };
+            let begin = Begin { kind: Kind::Unbind, subject, data: asked.data(), background, now, keep: &|_| Ok(()) };
             decide::unbind(found, &running, &id, asked.accepts_incomplete).carry_out(tx, &begin)
         });
         let answer = match self.wait(begun.await?, &ask).await? {

@@ -109,7 +109,7 @@ impl Service {
             let begin = Begin {
                 kind: Kind::Update,
                 subject: operations::Subject { instance_id: id.clone(), ..operations::Subject::default() },
-                data: operations::Data { identity: asked.identity.clone(), update: Some(wanted) },
+                data: operations::Data { update: Some(wanted), ..asked.data() },
                 background,
                 now,
                 keep: &|_| Ok(()),
@@ -160,7 +160,7 @@ impl Service {
             let begin = Begin {
                 kind: Kind::Deprovision,
                 subject: operations::Subject { instance_id: id.clone(), ..operations::Subject::default() },
-                data: operations::Data { identity: asked.identity.clone(), update: None },
+                data: asked.data(),
                 background,
                 now,
                 keep: &|_| Ok(()),

@@ -29,6 +29,15 @@ pub(crate) struct Ask {
     pub(crate) accepts_incomplete: bool,
     /// The header of the originating identity.
     pub(crate) identity: Option<String>,
+    /// The request's id.
+    pub(crate) request: Option<String>,
+}
+
+impl Ask {
+    /// What an operation keeps of it.
+    fn data(&self) -> operations::Data {
+        operations::Data { identity: self.identity.clone(), request: self.request.clone(), update: None }
+    }
 }
 
 /// What there is to answer.
