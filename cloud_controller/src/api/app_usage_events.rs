@@ -5,7 +5,7 @@ use crate::{
     domain::{Caller, Error, Tx, app_usage},
     store::{
         app_usage::{self as store, AppUsageEvent},
-        query::Listed,
+        query::{List, Listed},
     },
 };
 use actix_web::{
@@ -41,8 +41,7 @@ fn body(api: &Api, row: &AppUsageEvent) -> Value {
 async fn index(api: Data<Api>, caller: Caller, request: HttpRequest) -> Answer {
     let list = LIST.parse(request.query_string())?;
     check(&list)?;
-    let asked = list.clone();
-    let work = move |tx: &mut Tx<'_>| {
+    let find = move |tx: &mut Tx<'_>, asked: List| {
         if !tx.who.global_reader() {
             return Ok(Listed { rows: vec![], total: 0 });
         }
@@ -55,8 +54,7 @@ async fn index(api: Data<Api>, caller: Caller, request: HttpRequest) -> Answer {
         };
         store::list(tx.conn, after, &asked)
     };
-    let found = api.read(&caller, work).await?;
-    ok(page::of_rows(&api, request.path(), request.query_string(), &list, &found, |row| body(&api, row)))
+    page::answer(&api, &caller, &request, list, find, |row| body(&api, row)).await
 }
 
 #[get("/v3/app_usage_events/{guid}")]

@@ -21,8 +21,8 @@ use crate::{
         self,
         apps::{App, KIND},
         jobs,
-        metadata::{Described, describe, describe_one},
-        query::Listed,
+        metadata::{Described, describe, describe_one, describe_page},
+        query::{List, Listed},
     },
 };
 use actix_web::{
@@ -165,16 +165,14 @@ async fn list_all(api: Data<Api>, caller: Caller, request: HttpRequest) -> Answe
 #[get("/v3/stacks/{guid}/apps")]
 async fn of_stack(api: Data<Api>, caller: Caller, guid: Path<String>, request: HttpRequest) -> Answer {
     let list = LIST.parse(request.query_string())?;
-    let mut asked = list.clone();
-    let work = move |tx: &mut Tx<'_>| {
+    let find = move |tx: &mut Tx<'_>, mut asked: List| {
         let stack = crate::domain::stacks::find(tx, &guid)?;
         asked.filters.insert("stacks".into(), vec![stack.name]);
         let who = tx.who.clone();
         let found = store::apps::list(tx.conn, &who, &asked)?;
-        Ok(Listed { total: found.total, rows: describe(tx.conn, KIND, found.rows, |app| &app.guid)? })
+        describe_page(tx.conn, KIND, found, |app| &app.guid)
     };
-    let found = api.read(&caller, work).await?;
-    ok(page::of_rows(&api, request.path(), request.query_string(), &list, &found, |app| body(&api, app)))
+    page::answer(&api, &caller, &request, list, find, |app| body(&api, app)).await
 }
 
 #[get("/v3/apps/{guid}")]

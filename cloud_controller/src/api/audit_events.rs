@@ -3,7 +3,10 @@
 use crate::{
     api::{Answer, Api, ok, page, query::ListSpec},
     domain::{Caller, Error},
-    store::audit::{self, EventRow},
+    store::{
+        audit::{self, EventRow},
+        query::List,
+    },
 };
 use actix_web::{
     HttpRequest, get,
@@ -38,13 +41,11 @@ fn body(api: &Api, event: &EventRow) -> Value {
 #[get("/v3/audit_events")]
 async fn index(api: Data<Api>, caller: Caller, request: HttpRequest) -> Answer {
     let list = LIST.parse(request.query_string())?;
-    let asked = list.clone();
-    let work = move |tx: &mut crate::domain::Tx<'_>| {
+    let find = move |tx: &mut crate::domain::Tx<'_>, asked: List| {
         let who = tx.who.clone();
         audit::list(tx.conn, &who, &asked)
     };
-    let found = api.read(&caller, work).await?;
-    ok(page::of_rows(&api, request.path(), request.query_string(), &list, &found, |event| body(&api, event)))
+    page::answer(&api, &caller, &request, list, find, |event| body(&api, event)).await
 }
 
 #[get("/v3/audit_events/{guid}")]

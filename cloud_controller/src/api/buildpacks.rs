@@ -17,8 +17,8 @@ use crate::{
         self,
         buildpacks::{Buildpack, KIND},
         jobs,
-        metadata::{Described, describe, describe_one},
-        query::Listed,
+        metadata::{Described, describe_one, describe_page},
+        query::List,
     },
 };
 use actix_multipart::Multipart;
@@ -107,13 +107,11 @@ async fn create(api: Data<Api>, caller: Caller, bytes: Bytes) -> Answer {
 #[get("/v3/buildpacks")]
 async fn list_all(api: Data<Api>, caller: Caller, request: HttpRequest) -> Answer {
     let list = LIST.parse(request.query_string())?;
-    let asked = list.clone();
-    let work = move |tx: &mut Tx<'_>| {
+    let find = move |tx: &mut Tx<'_>, asked: List| {
         let found = store::buildpacks::list(tx.conn, &asked)?;
-        Ok(Listed { total: found.total, rows: describe(tx.conn, KIND, found.rows, |buildpack| &buildpack.guid)? })
+        describe_page(tx.conn, KIND, found, |buildpack| &buildpack.guid)
     };
-    let found = api.read(&caller, work).await?;
-    ok(page::of_rows(&api, request.path(), request.query_string(), &list, &found, |buildpack| body(&api, buildpack)))
+    page::answer(&api, &caller, &request, list, find, |buildpack| body(&api, buildpack)).await
 }
 
 #[get("/v3/buildpacks/{guid}")]

@@ -16,8 +16,8 @@ use crate::{
     store::{
         self,
         builds::{Build, KIND},
-        metadata::{Described, describe, describe_one},
-        query::Listed,
+        metadata::{Described, describe_one, describe_page},
+        query::List,
     },
 };
 use actix_web::{
@@ -118,17 +118,15 @@ async fn create(api: Data<Api>, caller: Caller, bytes: Bytes) -> Answer {
 async fn list_where(api: &Api, caller: &Caller, request: &HttpRequest, app: Option<String>) -> Answer {
     let spec = if app.is_some() { OF_APP } else { LIST };
     let list = spec.parse(request.query_string())?;
-    let asked = list.clone();
-    let work = move |tx: &mut Tx<'_>| {
+    let find = move |tx: &mut Tx<'_>, asked: List| {
         if let Some(app) = &app {
             apps::readable(tx, app)?;
         }
         let who = tx.who.clone();
         let found = store::builds::list(tx.conn, &who, &asked, app.as_deref())?;
-        Ok(Listed { total: found.total, rows: describe(tx.conn, KIND, found.rows, |build| &build.guid)? })
+        describe_page(tx.conn, KIND, found, |build| &build.guid)
     };
-    let found = api.read(caller, work).await?;
-    ok(page::of_rows(api, request.path(), request.query_string(), &list, &found, |build| body(api, build)))
+    page::answer(api, caller, request, list, find, |build| body(api, build)).await
 }
 
 #[get("/v3/builds")]

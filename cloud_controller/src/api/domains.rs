@@ -16,7 +16,7 @@ use crate::{
         self,
         domains::{Among, Domain, KIND},
         metadata::{Described, describe},
-        query::Listed,
+        query::{List, Listed},
     },
 };
 use actix_web::{
@@ -155,8 +155,7 @@ fn name_problems(name: &str) -> Vec<&'static str> {
 
 async fn listed(api: &Api, caller: &Caller, request: &HttpRequest, among: Among) -> Answer {
     let list = LIST.parse(request.query_string())?;
-    let asked = list.clone();
-    let work = move |tx: &mut Tx<'_>| {
+    let find = move |tx: &mut Tx<'_>, asked: List| {
         if let Among::UsableBy(org) = &among {
             orgs::readable(tx, org)?;
         }
@@ -164,8 +163,7 @@ async fn listed(api: &Api, caller: &Caller, request: &HttpRequest, among: Among)
         let found: Listed<Domain> = store::domains::list(tx.conn, &who, &among, &asked)?;
         Ok(Listed { total: found.total, rows: views(tx, found.rows)? })
     };
-    let found = api.read(caller, work).await?;
-    ok(page::of_rows(api, request.path(), request.query_string(), &list, &found, |(domain, shared)| body(api, domain, shared)))
+    page::answer(api, caller, request, list, find, |(domain, shared)| body(api, domain, shared)).await
 }
 
 #[get("/v3/domains")]

@@ -18,8 +18,8 @@ use crate::{
         self,
         droplets::{Droplet, KIND, blob},
         jobs,
-        metadata::{Described, describe, describe_one},
-        query::Listed,
+        metadata::{Described, describe_one, describe_page},
+        query::List,
     },
 };
 use actix_multipart::Multipart;
@@ -162,8 +162,7 @@ async fn list_where(api: &Api, caller: &Caller, request: &HttpRequest, of: Of) -
     if list.first("current").is_some_and(|value| value != "true") {
         return Err(Error::BadQuery("Current only accepts the value 'true'".into()).into());
     }
-    let asked = list.clone();
-    let work = move |tx: &mut Tx<'_>| {
+    let find = move |tx: &mut Tx<'_>, asked: List| {
         let (app, package) = match &of {
             Of::All => (None, None),
             Of::App(app) => (Some(apps::readable(tx, app)?.0.guid), None),
@@ -171,10 +170,9 @@ async fn list_where(api: &Api, caller: &Caller, request: &HttpRequest, of: Of) -
         };
         let who = tx.who.clone();
         let found = store::droplets::list(tx.conn, &who, &asked, app.as_deref(), package.as_deref())?;
-        Ok(Listed { total: found.total, rows: describe(tx.conn, KIND, found.rows, |droplet| &droplet.guid)? })
+        describe_page(tx.conn, KIND, found, |droplet| &droplet.guid)
     };
-    let found = api.read(caller, work).await?;
-    ok(page::of_rows(api, request.path(), request.query_string(), &list, &found, |droplet| body(api, droplet, None)))
+    page::answer(api, caller, request, list, find, |droplet| body(api, droplet, None)).await
 }
 
 #[get("/v3/droplets")]

@@ -15,9 +15,9 @@ use crate::{
     },
     store::{
         self,
-        metadata::{Described, describe, describe_one},
+        metadata::{Described, describe_one, describe_page},
         orgs::{KIND, Org},
-        query::Listed,
+        query::List,
         users::Among,
     },
 };
@@ -71,14 +71,12 @@ async fn create(api: Data<Api>, caller: Caller, bytes: Bytes) -> Answer {
 #[get("/v3/organizations")]
 async fn index(api: Data<Api>, caller: Caller, request: HttpRequest) -> Answer {
     let list = LIST.parse(request.query_string())?;
-    let asked = list.clone();
-    let work = move |tx: &mut crate::domain::Tx<'_>| {
+    let find = move |tx: &mut crate::domain::Tx<'_>, asked: List| {
         let who = tx.who.clone();
         let found = store::orgs::list(tx.conn, &who, &asked)?;
-        Ok(Listed { total: found.total, rows: describe(tx.conn, KIND, found.rows, |org| &org.guid)? })
+        describe_page(tx.conn, KIND, found, |org| &org.guid)
     };
-    let found = api.read(&caller, work).await?;
-    ok(page::of_rows(&api, request.path(), request.query_string(), &list, &found, |org| body(&api, org)))
+    page::answer(&api, &caller, &request, list, find, |org| body(&api, org)).await
 }
 
 #[get("/v3/organizations/{guid}")]
@@ -122,13 +120,11 @@ async fn usage_summary(api: Data<Api>, caller: Caller, guid: Path<String>) -> An
 #[get("/v3/organizations/{guid}/users")]
 async fn list_users(api: Data<Api>, caller: Caller, guid: Path<String>, request: HttpRequest) -> Answer {
     let list = users::LIST.parse(request.query_string())?;
-    let asked = list.clone();
-    let work = move |tx: &mut crate::domain::Tx<'_>| {
+    let find = move |tx: &mut crate::domain::Tx<'_>, asked: List| {
         orgs::readable(tx, &guid)?;
         users::described(tx, &Among::Org(guid.clone()), &asked)
     };
-    let found = api.read(&caller, work).await?;
-    ok(page::of_rows(&api, request.path(), request.query_string(), &list, &found, |user| users::body(&api, user)))
+    page::answer(&api, &caller, &request, list, find, |user| users::body(&api, user)).await
 }
 
 #[get("/v3/organizations/{guid}/relationships/default_isolation_segment")]

@@ -17,9 +17,9 @@ use crate::{
     },
     store::{
         self, jobs,
-        metadata::{Described, describe, describe_one},
+        metadata::{Described, describe_one, describe_page},
         packages::{KIND, Package, blob},
-        query::Listed,
+        query::List,
         resources::{self, Resource},
     },
 };
@@ -124,17 +124,15 @@ async fn copy(api: &Data<Api>, caller: &Caller, source: String, app: String) -> 
 async fn list_where(api: &Api, caller: &Caller, request: &HttpRequest, app: Option<String>) -> Answer {
     let spec = if app.is_some() { OF_APP } else { LIST };
     let list = spec.parse(request.query_string())?;
-    let asked = list.clone();
-    let work = move |tx: &mut Tx<'_>| {
+    let find = move |tx: &mut Tx<'_>, asked: List| {
         if let Some(app) = &app {
             apps::readable(tx, app)?;
         }
         let who = tx.who.clone();
         let found = store::packages::list(tx.conn, &who, &asked, app.as_deref())?;
-        Ok(Listed { total: found.total, rows: describe(tx.conn, KIND, found.rows, |package| &package.guid)? })
+        describe_page(tx.conn, KIND, found, |package| &package.guid)
     };
-    let found = api.read(caller, work).await?;
-    ok(page::of_rows(api, request.path(), request.query_string(), &list, &found, |package| body(api, package)))
+    page::answer(api, caller, request, list, find, |package| body(api, package)).await
 }
 
 #[get("/v3/packages")]

@@ -1,12 +1,14 @@
 //! List documents and the parts that all resources share.
 
 use crate::{
-    api::{Api, time},
+    api::{Answer, Api, ok, time},
+    domain::{Caller, Result, Tx},
     store::{
         metadata::Metadata,
         query::{List, Listed},
     },
 };
+use actix_web::HttpRequest;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use url::form_urlencoded;
@@ -46,9 +48,19 @@ pub fn empty(api: &Api, path: &str, query: &str, list: &List) -> Value {
     document(api, path, query, list, 0, vec![], None)
 }
 
-/// A list document whose rows are presented one by one.
-pub fn of_rows<T>(api: &Api, path: &str, query: &str, list: &List, rows: &Listed<T>, present: impl FnMut(&T) -> Value) -> Value {
-    document(api, path, query, list, rows.total, rows.rows.iter().map(present).collect(), None)
+/// Answers with a list document: `find` gets what was asked for, and each row is presented by itself.
+pub async fn answer<T: Send + 'static>(
+    api: &Api,
+    caller: &Caller,
+    request: &HttpRequest,
+    list: List,
+    find: impl FnOnce(&mut Tx<'_>, List) -> Result<Listed<T>> + Send + 'static,
+    present: impl FnMut(&T) -> Value,
+) -> Answer {
+    let asked = list.clone();
+    let found = api.read(caller, move |tx| find(tx, asked)).await?;
+    let resources = found.rows.iter().map(present).collect();
+    ok(document(api, request.path(), request.query_string(), &list, found.total, resources, None))
 }
 
 fn page_url(api: &Api, path: &str, query: &str, page: i64, per_page: u32) -> String {

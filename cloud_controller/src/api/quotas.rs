@@ -12,7 +12,7 @@ use crate::{
         quotas::{self, LimitsChange, OrgQuotaView, SpaceQuotaView},
     },
     store::{
-        query::Listed,
+        query::{List, Listed},
         quotas::{self as store, Limits},
     },
 };
@@ -155,13 +155,11 @@ async fn create_org(api: Data<Api>, caller: Caller, bytes: Bytes) -> Answer {
 #[get("/v3/organization_quotas")]
 async fn list_org(api: Data<Api>, caller: Caller, request: HttpRequest) -> Answer {
     let list = ORG_LIST.parse(request.query_string())?;
-    let asked = list.clone();
-    let work = move |tx: &mut Tx<'_>| {
+    let find = move |tx: &mut Tx<'_>, asked: List| {
         let found = store::list_org_quotas(tx.conn, &asked)?;
         Ok(Listed { total: found.total, rows: quotas::org_views(tx, found.rows)? })
     };
-    let found = api.read(&caller, work).await?;
-    ok(page::of_rows(&api, request.path(), request.query_string(), &list, &found, |quota| org_body(&api, quota)))
+    page::answer(&api, &caller, &request, list, find, |quota| org_body(&api, quota)).await
 }
 
 #[get("/v3/organization_quotas/{guid}")]
@@ -231,14 +229,12 @@ async fn create_space(api: Data<Api>, caller: Caller, bytes: Bytes) -> Answer {
 #[get("/v3/space_quotas")]
 async fn list_space(api: Data<Api>, caller: Caller, request: HttpRequest) -> Answer {
     let list = SPACE_LIST.parse(request.query_string())?;
-    let asked = list.clone();
-    let work = move |tx: &mut Tx<'_>| {
+    let find = move |tx: &mut Tx<'_>, asked: List| {
         let who = tx.who.clone();
         let found = store::list_space_quotas(tx.conn, &who, &asked)?;
         Ok(Listed { total: found.total, rows: quotas::space_views(tx, found.rows)? })
     };
-    let found = api.read(&caller, work).await?;
-    ok(page::of_rows(&api, request.path(), request.query_string(), &list, &found, |quota| space_body(&api, quota)))
+    page::answer(&api, &caller, &request, list, find, |quota| space_body(&api, quota)).await
 }
 
 #[get("/v3/space_quotas/{guid}")]

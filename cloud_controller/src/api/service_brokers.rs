@@ -13,8 +13,8 @@ use crate::{
     },
     store::{
         jobs::Job,
-        metadata::{Described, describe, describe_one},
-        query::Listed,
+        metadata::{Described, describe_one, describe_page},
+        query::List,
         service_brokers::{self as store, Broker, KIND},
     },
 };
@@ -165,14 +165,12 @@ fn without_password(mut request: Value) -> Value {
 #[get("/v3/service_brokers")]
 async fn index(api: Data<Api>, caller: Caller, request: HttpRequest) -> Answer {
     let list = LIST.parse(request.query_string())?;
-    let asked = list.clone();
-    let work = move |tx: &mut Tx<'_>| {
+    let find = move |tx: &mut Tx<'_>, asked: List| {
         let who = tx.who.clone();
         let found = store::list(tx.conn, &who, &asked)?;
-        Ok(Listed { total: found.total, rows: describe(tx.conn, KIND, found.rows, |broker| &broker.guid)? })
+        describe_page(tx.conn, KIND, found, |broker| &broker.guid)
     };
-    let found = api.read(&caller, work).await?;
-    ok(page::of_rows(&api, request.path(), request.query_string(), &list, &found, |broker| body(&api, broker)))
+    page::answer(&api, &caller, &request, list, find, |broker| body(&api, broker)).await
 }
 
 #[get("/v3/service_brokers/{guid}")]

@@ -44,8 +44,7 @@ fn body(api: &Api, row: &UsageEvent) -> Value {
 async fn index(api: Data<Api>, caller: Caller, request: HttpRequest) -> Answer {
     let list = LIST.parse(request.query_string())?;
     check(&list)?;
-    let asked = list.clone();
-    let work = move |tx: &mut Tx<'_>| {
+    let find = move |tx: &mut Tx<'_>, asked: List| {
         if !tx.who.global_reader() {
             return Ok(Listed { rows: vec![], total: 0 });
         }
@@ -58,8 +57,7 @@ async fn index(api: Data<Api>, caller: Caller, request: HttpRequest) -> Answer {
         };
         store::list(tx.conn, after, &asked)
     };
-    let found = api.read(&caller, work).await?;
-    ok(page::of_rows(&api, request.path(), request.query_string(), &list, &found, |row| body(&api, row)))
+    page::answer(&api, &caller, &request, list, find, |row| body(&api, row)).await
 }
 
 /// What lists of usage events know less than others.

@@ -17,7 +17,7 @@ use crate::{
     store::{
         self,
         metadata::{Described, describe, describe_one},
-        query::Listed,
+        query::{List, Listed},
         spaces::{KIND, Space},
         users::Among,
     },
@@ -144,13 +144,11 @@ async fn usage_summary(api: Data<Api>, caller: Caller, guid: Path<String>) -> An
 #[get("/v3/spaces/{guid}/users")]
 async fn list_users(api: Data<Api>, caller: Caller, guid: Path<String>, request: HttpRequest) -> Answer {
     let list = users::LIST.parse(request.query_string())?;
-    let asked = list.clone();
-    let work = move |tx: &mut Tx<'_>| {
+    let find = move |tx: &mut Tx<'_>, asked: List| {
         Scope::readable(tx, &guid, "Space")?;
         users::described(tx, &Among::Space(guid.clone()), &asked)
     };
-    let found = api.read(&caller, work).await?;
-    ok(page::of_rows(&api, request.path(), request.query_string(), &list, &found, |user| users::body(&api, user)))
+    page::answer(&api, &caller, &request, list, find, |user| users::body(&api, user)).await
 }
 
 /// There are no security groups yet.

@@ -13,8 +13,8 @@ use crate::{
     },
     store::{
         self,
-        metadata::{Described, describe, describe_one},
-        query::Listed,
+        metadata::{Described, describe_one, describe_page},
+        query::List,
         stacks::{KIND, Stack},
     },
 };
@@ -74,13 +74,11 @@ async fn create(api: Data<Api>, caller: Caller, bytes: Bytes) -> Answer {
 #[get("/v3/stacks")]
 async fn index(api: Data<Api>, caller: Caller, request: HttpRequest) -> Answer {
     let list = LIST.parse(request.query_string())?;
-    let asked = list.clone();
-    let work = move |tx: &mut Tx<'_>| {
+    let find = move |tx: &mut Tx<'_>, asked: List| {
         let found = store::stacks::list(tx.conn, &asked)?;
-        Ok(Listed { total: found.total, rows: describe(tx.conn, KIND, found.rows, |stack| &stack.guid)? })
+        describe_page(tx.conn, KIND, found, |stack| &stack.guid)
     };
-    let found = api.read(&caller, work).await?;
-    ok(page::of_rows(&api, request.path(), request.query_string(), &list, &found, |stack| body(&api, stack)))
+    page::answer(&api, &caller, &request, list, find, |stack| body(&api, stack)).await
 }
 
 #[get("/v3/stacks/{guid}")]

@@ -6,8 +6,8 @@ use crate::{
     outside::{Identity, LookupError},
     store::{
         jobs,
-        metadata::{self, Described, describe, describe_one},
-        query::Listed,
+        metadata::{self, Described, describe_one, describe_page},
+        query::{List, Listed},
         users::{self, Among, KIND, User},
     },
 };
@@ -42,7 +42,7 @@ pub fn body(api: &Api, user: &Described<User>) -> Value {
 pub fn described(tx: &mut Tx<'_>, among: &Among, list: &crate::store::query::List) -> Result<Listed<Described<User>>> {
     let who = tx.who.clone();
     let found = users::list(tx.conn, &who, among, list)?;
-    Ok(Listed { total: found.total, rows: describe(tx.conn, KIND, found.rows, |user| &user.guid)? })
+    describe_page(tx.conn, KIND, found, |user| &user.guid)
 }
 
 /// UAA does not answer: the caller may try again.
@@ -111,9 +111,8 @@ async fn index(api: Data<Api>, caller: Caller, request: HttpRequest) -> Answer {
     if list.values("origins").is_some() && list.values("usernames").is_none() && list.values("partial_usernames").is_none() {
         return Err(Error::invalid("Origins filter cannot be provided without usernames or partial_usernames filter.").into());
     }
-    let asked = list.clone();
-    let found = api.read(&caller, move |tx| described(tx, &Among::Visible, &asked)).await?;
-    ok(page::of_rows(&api, request.path(), request.query_string(), &list, &found, |user| body(&api, user)))
+    let find = |tx: &mut Tx<'_>, asked: List| described(tx, &Among::Visible, &asked);
+    page::answer(&api, &caller, &request, list, find, |user| body(&api, user)).await
 }
 
 fn visible(tx: &mut Tx<'_>, guid: &str) -> Result<User> {

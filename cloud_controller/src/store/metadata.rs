@@ -4,6 +4,7 @@ use crate::{
     domain::Result,
     store::{
         Conn,
+        query::Listed,
         schema::{annotations, labels},
     },
 };
@@ -96,6 +97,11 @@ pub fn describe<T>(conn: &mut Conn, kind: &str, rows: Vec<T>, guid: impl Fn(&T) 
         Described { row, metadata }
     };
     Ok(rows.into_iter().map(with).collect())
+}
+
+/// As [`describe`], for a page.
+pub fn describe_page<T>(conn: &mut Conn, kind: &str, page: Listed<T>, guid: impl Fn(&T) -> &str) -> Result<Listed<Described<T>>> {
+    Ok(Listed { total: page.total, rows: describe(conn, kind, page.rows, guid)? })
 }
 
 /// Adds the metadata to one row.
