@@ -3,7 +3,7 @@
 use crate::{
     domain::{Access, Error, Result, Scope, Tx, audit, check_org, orgs, taken},
     store::{
-        self,
+        self, Conn,
         jobs::{self, Job},
         query::key,
         quotas::{self as store_quotas, Limits, OrgQuota, SpaceQuota, Used},
@@ -298,27 +298,58 @@ fn record_space(tx: &mut Tx<'_>, kind: &str, quota: &SpaceQuota, space: Option<&
     audit::record(tx, event)
 }
 
-/// Checks that one more route fits; space before organization.
+/// Whose quota has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    Space,
+    Org,
+}
+
+/// Counts what a space, or an organization, has.
+type Count = fn(&mut Conn, &str) -> Result<i64>;
+
+/// Whether there is no room for one more of something: the quota of the space is asked before that of the organization.
+pub fn full(
+    tx: &mut Tx<'_>,
+    scope: &Scope,
+    limit: fn(&Limits) -> Option<i64>,
+    (in_space, in_org): (Count, Count),
+) -> Result<Option<Full>> {
+    // Of two requests at the same moment, the second counts what the first has made.
+    store::orgs::lock(tx.conn, &scope.org.guid)?;
+    let (of_space, of_org) = limits_of(tx, scope)?;
+    if let Some(most) = of_space.as_ref().and_then(limit)
+        && in_space(tx.conn, &scope.space.guid)? >= most
+    {
+        return Ok(Some(Full::Space));
+    }
+    match of_org.as_ref().and_then(limit) {
+        Some(most) if in_org(tx.conn, &scope.org.guid)? >= most => Ok(Some(Full::Org)),
+        _ => Ok(None),
+    }
+}
+
+/// The limits of a space and of its organization; none: it has no quota.
+pub fn limits_of(tx: &mut Tx<'_>, scope: &Scope) -> Result<(Option<Limits>, Option<Limits>)> {
+    let of_space = match &scope.space.quota_guid {
+        Some(quota) => store_quotas::find_space_quota(tx.conn, quota)?.map(|quota| quota.limits()),
+        None => None,
+    };
+    let of_org = store_quotas::find_org_quota(tx.conn, &scope.org.quota_guid)?.map(|quota| quota.limits());
+    Ok((of_space, of_org))
+}
+
+/// Checks that one more route fits.
 ///
 /// # Errors
 /// [`Error::Invalid`] with the quota's words.
 pub fn check_routes(tx: &mut Tx<'_>, scope: &Scope) -> Result<()> {
-    store::orgs::lock(tx.conn, &scope.org.guid)?;
-    if let Some(guid) = &scope.space.quota_guid {
-        let most = store_quotas::find_space_quota(tx.conn, guid)?.and_then(|quota| quota.total_routes);
-        if let Some(most) = most
-            && store_quotas::routes_of_space(tx.conn, &scope.space.guid)? >= most
-        {
-            return Err(Error::invalid(format!("Routes quota exceeded for space '{}'.", scope.space.name)));
-        }
+    let count: (Count, Count) = (store_quotas::routes_of_space, store_quotas::routes_of_org);
+    match full(tx, scope, |limits| limits.total_routes, count)? {
+        Some(Full::Space) => Err(Error::invalid(format!("Routes quota exceeded for space '{}'.", scope.space.name))),
+        Some(Full::Org) => Err(Error::invalid(format!("Routes quota exceeded for organization '{}'.", scope.org.name))),
+        None => Ok(()),
     }
-    let most = store_quotas::find_org_quota(tx.conn, &scope.org.quota_guid)?.and_then(|quota| quota.total_routes);
-    if let Some(most) = most
-        && store_quotas::routes_of_org(tx.conn, &scope.org.guid)? >= most
-    {
-        return Err(Error::invalid(format!("Routes quota exceeded for organization '{}'.", scope.org.name)));
-    }
-    Ok(())
 }
 
 /// What an organization uses.

@@ -31,53 +31,53 @@ pub struct Limits {
     pub total_domains: Option<i64>,
 }
 
-/// A quota of organizations as the table has it.
-#[derive(Clone, Debug, Queryable, Insertable, Selectable, AsChangeset)]
-#[diesel(table_name = org_quotas, primary_key(guid), treat_none_as_null = true)]
-pub struct OrgQuota {
-    pub guid: String,
-    pub created_at: i64,
-    pub updated_at: i64,
-    pub name: String,
-    pub name_key: String,
-    pub total_memory_mb: Option<i64>,
-    pub per_process_memory_mb: Option<i64>,
-    pub total_instances: Option<i64>,
-    pub per_app_tasks: Option<i64>,
-    pub log_rate_limit: Option<i64>,
-    pub paid_services: bool,
-    pub total_service_instances: Option<i64>,
-    pub total_service_keys: Option<i64>,
-    pub total_routes: Option<i64>,
-    pub total_reserved_ports: Option<i64>,
-    pub total_domains: Option<i64>,
-}
+/// A quota as its table has it: what those of organizations and of spaces have in common, and what only one of them has.
+macro_rules! quota {
+    ($(#[$doc:meta])* $row:ident, $table:ident, $limits:ident, $set_limits:ident, { $($(#[$own_doc:meta])* $own:ident: $kind:ty = $new:expr,)* }, ($($given:ident: $given_kind:ty),*)) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Queryable, Insertable, Selectable, AsChangeset)]
+        #[diesel(table_name = $table, primary_key(guid), treat_none_as_null = true)]
+        pub struct $row {
+            pub guid: String,
+            pub created_at: i64,
+            pub updated_at: i64,
+            pub name: String,
+            pub name_key: String,
+            pub total_memory_mb: Option<i64>,
+            pub per_process_memory_mb: Option<i64>,
+            pub total_instances: Option<i64>,
+            pub per_app_tasks: Option<i64>,
+            pub log_rate_limit: Option<i64>,
+            pub paid_services: bool,
+            pub total_service_instances: Option<i64>,
+            pub total_service_keys: Option<i64>,
+            pub total_routes: Option<i64>,
+            pub total_reserved_ports: Option<i64>,
+            $($(#[$own_doc])* pub $own: $kind,)*
+        }
 
-/// A quota of spaces as the table has it.
-#[derive(Clone, Debug, Queryable, Insertable, Selectable, AsChangeset)]
-#[diesel(table_name = space_quotas, primary_key(guid), treat_none_as_null = true)]
-pub struct SpaceQuota {
-    pub guid: String,
-    pub created_at: i64,
-    pub updated_at: i64,
-    pub name: String,
-    pub name_key: String,
-    pub org_guid: String,
-    pub total_memory_mb: Option<i64>,
-    pub per_process_memory_mb: Option<i64>,
-    pub total_instances: Option<i64>,
-    pub per_app_tasks: Option<i64>,
-    pub log_rate_limit: Option<i64>,
-    pub paid_services: bool,
-    pub total_service_instances: Option<i64>,
-    pub total_service_keys: Option<i64>,
-    pub total_routes: Option<i64>,
-    pub total_reserved_ports: Option<i64>,
-}
-
-macro_rules! limits {
-    ($row:ident, $limits:ident, $set_limits:ident) => {
         impl $row {
+            /// One without limits.
+            pub fn unlimited(guid: String, now: i64, name: &str, $($given: $given_kind),*) -> Self {
+                Self {
+                    guid,
+                    created_at: now,
+                    updated_at: now,
+                    name: name.to_owned(),
+                    name_key: query::key(name),
+                    total_memory_mb: None,
+                    per_process_memory_mb: None,
+                    total_instances: None,
+                    per_app_tasks: None,
+                    log_rate_limit: None,
+                    paid_services: true,
+                    total_service_instances: None,
+                    total_service_keys: None,
+                    total_routes: None,
+                    total_reserved_ports: None,
+                    $($own: $new,)*
+                }
+            }
             /// Its limits, without that of domains.
             pub fn $limits(&self) -> Limits {
                 Limits {
@@ -110,8 +110,14 @@ macro_rules! limits {
         }
     };
 }
-limits!(OrgQuota, space_limits, set_space_limits);
-limits!(SpaceQuota, limits, set_limits);
+quota! {
+    /// A quota of organizations as the table has it.
+    OrgQuota, org_quotas, space_limits, set_space_limits, { total_domains: Option<i64> = None, }, ()
+}
+quota! {
+    /// A quota of spaces as the table has it.
+    SpaceQuota, space_quotas, limits, set_limits, { org_guid: String = org.to_owned(), }, (org: &str)
+}
 
 impl OrgQuota {
     /// Its limits.
@@ -122,54 +128,6 @@ impl OrgQuota {
     pub fn set_limits(&mut self, limits: &Limits) {
         self.set_space_limits(limits);
         self.total_domains = limits.total_domains;
-    }
-}
-
-impl OrgQuota {
-    /// One without limits.
-    pub fn unlimited(guid: String, now: i64, name: &str) -> Self {
-        Self {
-            guid,
-            created_at: now,
-            updated_at: now,
-            name: name.to_owned(),
-            name_key: query::key(name),
-            total_memory_mb: None,
-            per_process_memory_mb: None,
-            total_instances: None,
-            per_app_tasks: None,
-            log_rate_limit: None,
-            paid_services: true,
-            total_service_instances: None,
-            total_service_keys: None,
-            total_routes: None,
-            total_reserved_ports: None,
-            total_domains: None,
-        }
-    }
-}
-
-impl SpaceQuota {
-    /// One without limits.
-    pub fn unlimited(guid: String, now: i64, name: &str, org: &str) -> Self {
-        Self {
-            guid,
-            created_at: now,
-            updated_at: now,
-            name: name.to_owned(),
-            name_key: query::key(name),
-            org_guid: org.to_owned(),
-            total_memory_mb: None,
-            per_process_memory_mb: None,
-            total_instances: None,
-            per_app_tasks: None,
-            log_rate_limit: None,
-            paid_services: true,
-            total_service_instances: None,
-            total_service_keys: None,
-            total_routes: None,
-            total_reserved_ports: None,
-        }
     }
 }
 

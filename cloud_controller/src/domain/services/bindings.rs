@@ -10,6 +10,7 @@ use crate::{
     domain::{
         Error, Hint, Result, Rule, Scope, Tx, apps as app_domain,
         metadata::MetadataChange,
+        quotas::{self, Full},
         routes as route_domain,
         services::{
             binding_events::Told,
@@ -24,7 +25,6 @@ use crate::{
         apps::{self, App},
         jobs::Job,
         metadata::{self, Described},
-        orgs, quotas as quota_store,
         service_bindings::{self as store, Binding, CREDENTIAL_KIND, ROUTE_KIND},
         service_instances::{self, Instance},
         service_plans::{self, Offered},
@@ -227,22 +227,12 @@ fn create_key(tx: &mut Tx<'_>, instance: &Instance, owner: &Scope, new: &NewBind
 }
 
 fn check_key_quota(tx: &mut Tx<'_>, owner: &Scope) -> Result<()> {
-    orgs::lock(tx.conn, &owner.org.guid)?;
-    if let Some(guid) = &owner.space.quota_guid {
-        let most = quota_store::find_space_quota(tx.conn, guid)?.and_then(|quota| quota.total_service_keys);
-        if let Some(most) = most
-            && store::keys_of_space(tx.conn, &owner.space.guid)? >= most
-        {
-            return Err(Error::invalid("You have exceeded your space's limit for service binding of type key."));
-        }
-    }
-    let most = quota_store::find_org_quota(tx.conn, &owner.org.quota_guid)?.and_then(|quota| quota.total_service_keys);
-    if let Some(most) = most
-        && store::keys_of_org(tx.conn, &owner.org.guid)? >= most
-    {
-        return Err(Error::invalid("You have exceeded your organization's limit for service binding of type key."));
-    }
-    Ok(())
+    let text = match quotas::full(tx, owner, |limits| limits.total_service_keys, (store::keys_of_space, store::keys_of_org))? {
+        Some(Full::Space) => "You have exceeded your space's limit for service binding of type key.",
+        Some(Full::Org) => "You have exceeded your organization's limit for service binding of type key.",
+        None => return Ok(()),
+    };
+    Err(Error::invalid(text))
 }
 
 /// Where a binding is in its life.

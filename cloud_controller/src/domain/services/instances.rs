@@ -6,6 +6,7 @@ use crate::{
     domain::{
         Access, Error, Result, Rule, Scope, Tx, audit, flags,
         metadata::MetadataChange,
+        quotas::{self, Full},
         services::{
             backups, context, mitigation,
             operations::{self, Kind, New, Originator, Target, polling_time},
@@ -15,9 +16,8 @@ use crate::{
     },
     store::{
         jobs::Job,
-        limits,
         metadata::{self as metadata_store, Described},
-        quotas, service_bindings,
+        service_bindings,
         service_instances::{self as store, Instance, KIND},
         service_plans::{self, Offered},
     },
@@ -217,24 +217,14 @@ pub fn check_tags(name: &str, tags: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Checks that another instance fits the quotas. Space before organization.
+/// Checks that another instance fits the quotas.
 fn check_quotas(tx: &mut Tx<'_>, scope: &Scope) -> Result<()> {
-    // The organization's row is locked, so that two creations at once cannot both fit.
-    limits::of_org(tx.conn, &scope.org)?;
-    if let Some(quota) = &scope.space.quota_guid
-        && let Some(quota) = quotas::find_space_quota(tx.conn, quota)?
-        && let Some(most) = quota.limits().total_service_instances
-        && store::count_managed_in_space(tx.conn, &scope.space.guid)? >= most
-    {
-        return Err(Error::invalid("You have exceeded your space's services limit."));
+    let count = (store::count_managed_in_space as _, store::count_managed_in_org as _);
+    match quotas::full(tx, scope, |limits| limits.total_service_instances, count)? {
+        Some(Full::Space) => Err(Error::invalid("You have exceeded your space's services limit.")),
+        Some(Full::Org) => Err(Error::invalid("You have exceeded your organization's services limit.")),
+        None => Ok(()),
     }
-    if let Some(quota) = quotas::find_org_quota(tx.conn, &scope.org.quota_guid)?
-        && let Some(most) = quota.limits().total_service_instances
-        && store::count_managed_in_org(tx.conn, &scope.org.guid)? >= most
-    {
-        return Err(Error::invalid("You have exceeded your organization's services limit."));
-    }
-    Ok(())
 }
 
 /// Checks that a plan that costs something is allowed. Space before organization.
@@ -243,12 +233,11 @@ pub fn check_paid(tx: &mut Tx<'_>, scope: &Scope, offered: &Offered) -> Result<(
         return Ok(());
     }
     let lead = "The service instance cannot be created because paid service plans are not allowed";
-    if let Some(quota) = &scope.space.quota_guid
-        && quotas::find_space_quota(tx.conn, quota)?.is_some_and(|quota| !quota.limits().paid_services)
-    {
+    let (of_space, of_org) = quotas::limits_of(tx, scope)?;
+    if of_space.is_some_and(|limits| !limits.paid_services) {
         return Err(Error::invalid(format!("{lead} for your space.")));
     }
-    if quotas::find_org_quota(tx.conn, &scope.org.quota_guid)?.is_some_and(|quota| !quota.limits().paid_services) {
+    if of_org.is_some_and(|limits| !limits.paid_services) {
         return Err(Error::invalid(format!("{lead}.")));
     }
     Ok(())
