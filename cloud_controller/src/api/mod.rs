@@ -44,6 +44,8 @@ mod resource_matches;
 mod roles;
 mod root;
 mod service_brokers;
+mod service_instance_backups;
+mod service_instance_shares;
 mod service_plan_visibility;
 mod service_plans;
 mod service_route_bindings;

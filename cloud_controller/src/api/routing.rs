@@ -39,6 +39,8 @@ pub fn public(config: &mut ServiceConfig) {
         .configure(api::service_usage_events::routes)
         .configure(api::service_credential_bindings::routes)
         .configure(api::service_instances::routes)
+        .configure(api::service_instance_shares::routes)
+        .configure(api::service_instance_backups::routes)
         .configure(api::service_route_bindings::routes)
         .configure(api::absent::routes)
         .default_service(to(unknown));

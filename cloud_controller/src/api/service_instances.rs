@@ -13,11 +13,9 @@ use crate::{
         Access, Caller, Error, Result, Rule, Tx,
         audit::HIDDEN,
         services::{
-            backups,
             instance_update::{self, Change, Changed},
             instances::{self, NewManaged, NewUserProvided, UserProvidedChange},
             operations,
-            sharing::{self, Unsharing},
         },
     },
     store::{
@@ -29,13 +27,11 @@ use crate::{
     },
 };
 use actix_web::{
-    HttpRequest, HttpResponse, delete, get,
-    http::header,
-    patch, post,
+    HttpRequest, delete, get, patch, post,
     web::{Bytes, Data, Path, ServiceConfig},
 };
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 const LIST: ListSpec = ListSpec {
     filters: &["names", "type", "space_guids", "organization_guids", "service_plan_guids", "service_plan_names"],
@@ -52,19 +48,10 @@ const LIST: ListSpec = ListSpec {
     ],
     ..ListSpec::STANDARD
 };
-const SHARED: ListSpec = ListSpec {
-    fields: &[("space", &["guid", "name", "relationships.organization"]), ("space.organization", &["guid", "name"])],
-    ..ListSpec::STANDARD
-};
-/// How long a request waits until the bindings of a space are gone.
-const UNBINDING: Duration = Duration::from_secs(60);
-
 /// Registers this resource.
 pub fn routes(config: &mut ServiceConfig) {
     config.service(create).service(index).service(show).service(update).service(remove);
     config.service(show_credentials).service(show_parameters).service(show_permissions);
-    config.service(shared_spaces).service(usage_summary).service(share).service(unshare);
-    config.service(list_backups).service(create_backup).service(delete_backup).service(restore_backup);
 }
 
 /// An instance with what its document needs.
@@ -159,7 +146,7 @@ fn chosen(keys: &[String], whole: &Value) -> Value {
 }
 
 /// `included`, as far as `fields[...]` ask for it.
-fn included_spaces(tx: &mut Tx<'_>, asked: &List, spaces: Vec<String>, included: &mut Map<String, Value>) -> Result<()> {
+pub fn included_spaces(tx: &mut Tx<'_>, asked: &List, spaces: Vec<String>, included: &mut Map<String, Value>) -> Result<()> {
     let (of_space, of_org) = (asked.fields.get("space"), asked.fields.get("space.organization"));
     if of_space.is_none() && of_org.is_none() {
         return Ok(());
@@ -323,7 +310,7 @@ fn source(fields: &mut Fields) -> Option<(String, Option<String>)> {
 }
 
 /// `{"guid": "..."}` in a body.
-fn reference(fields: &mut Fields, key: &str, required: bool) -> Option<String> {
+pub fn reference(fields: &mut Fields, key: &str, required: bool) -> Option<String> {
     let given = fields.take(key);
     match given.as_ref().map(|given| given["guid"].as_str()) {
         Some(Some(guid)) if (1..=200).contains(&guid.len()) => return Some(guid.to_owned()),
@@ -532,7 +519,7 @@ pub async fn fetched_parameters(api: &Api, call: Call) -> Result<Value, Failure>
 }
 
 /// Asks a broker on behalf of a request that waits for it.
-async fn asked(api: &Api, call: Call) -> Result<Object, Failure> {
+pub async fn asked(api: &Api, call: Call) -> Result<Object, Failure> {
     match api.brokers.call(call).await {
         Reply::Done(body) => Ok(body),
         Reply::Failed(failure) => {
@@ -548,134 +535,6 @@ async fn asked(api: &Api, call: Call) -> Result<Object, Failure> {
             Err(Error::rule(Rule::BrokerBadResponse, text).into())
         }
     }
-}
-
-#[get("/v3/service_instances/{guid}/relationships/shared_spaces")]
-async fn shared_spaces(api: Data<Api>, caller: Caller, guid: Path<String>, request: HttpRequest) -> Answer {
-    let asked = SHARED.parse_show(request.query_string())?;
-    let (wanted, guid) = (asked.clone(), guid.into_inner());
-    let path = request.path().to_owned();
-    let work = move |tx: &mut Tx<'_>| {
-        instances::readable(tx, &guid)?;
-        let spaces: Vec<String> =
-            store::service_instances::shared_spaces(tx.conn, &guid)?.into_iter().map(|space| space.guid).collect();
-        let mut included = Map::new();
-        included_spaces(tx, &wanted, spaces.clone(), &mut included)?;
-        Ok((spaces, included))
-    };
-    let (spaces, included) = api.read(&caller, work).await?;
-    let mut shown = to_many(&api, &path, &spaces);
-    if !asked.fields.is_empty() {
-        shown["included"] = included.into();
-    }
-    ok(shown)
-}
-
-fn to_many(api: &Api, path: &str, spaces: &[String]) -> Value {
-    let mut shown = page::to_many(spaces);
-    shown["links"] = json!({ "self": page::link(api, path) });
-    shown
-}
-
-#[get("/v3/service_instances/{guid}/relationships/shared_spaces/usage_summary")]
-async fn usage_summary(api: Data<Api>, caller: Caller, guid: Path<String>, request: HttpRequest) -> Answer {
-    let work = move |tx: &mut Tx<'_>| {
-        instances::readable(tx, &guid)?;
-        let counts: BTreeMap<String, i64> = store::service_instances::bound_apps(tx.conn, &guid)?.into_iter().collect();
-        let spaces = store::service_instances::shared_spaces(tx.conn, &guid)?;
-        Ok(spaces.into_iter().map(|space| (counts.get(&space.guid).copied().unwrap_or(0), space.guid)).collect::<Vec<_>>())
-    };
-    let counts = api.read(&caller, work).await?;
-    let summary: Vec<Value> =
-        counts.iter().map(|(count, space)| json!({ "space": { "guid": space }, "bound_app_count": count })).collect();
-    let path = request.path();
-    let parent = path.trim_end_matches("/usage_summary");
-    let instance = parent.trim_end_matches("/relationships/shared_spaces");
-    ok(json!({
-        "usage_summary": summary,
-        "links": {
-            "self": page::link(&api, path),
-            "shared_spaces": page::link(&api, parent),
-            "service_instance": page::link(&api, instance),
-        },
-    }))
-}
-
-#[post("/v3/service_instances/{guid}/relationships/shared_spaces")]
-async fn share(api: Data<Api>, caller: Caller, guid: Path<String>, bytes: Bytes, request: HttpRequest) -> Answer {
-    let mut fields = Fields::parse(&bytes, &["data"])?;
-    let targets = fields.guids();
-    fields.finish()?;
-    let spaces = api.write(&caller, move |tx| sharing::share(tx, &guid, &targets)).await?;
-    ok(to_many(&api, request.path(), &spaces))
-}
-
-#[delete("/v3/service_instances/{guid}/relationships/shared_spaces/{space}")]
-async fn unshare(api: Data<Api>, caller: Caller, path: Path<(String, String)>) -> Answer {
-    let (guid, space) = path.into_inner();
-    let mut news = api.operations.news();
-    let (instance, target) = (guid.clone(), space.clone());
-    let began = api.write(&caller, move |tx| sharing::begin_unshare(tx, &instance, &target)).await?;
-    let end = tokio::time::Instant::now() + UNBINDING;
-    loop {
-        let at_last = tokio::time::Instant::now() >= end;
-        let (instance, target) = (guid.clone(), space.clone());
-        let work = move |tx: &mut Tx<'_>| sharing::finish_unshare(tx, &instance, &target, began, at_last);
-        match api.write(&caller, work).await? {
-            Unsharing::Done => return no_content(),
-            // Whatever happens, it is looked at again.
-            Unsharing::Waits => drop(tokio::time::timeout(Duration::from_secs(1), news.recv()).await),
-        }
-    }
-}
-
-#[get("/v3/service_instances/{guid}/backups")]
-async fn list_backups(api: Data<Api>, caller: Caller, guid: Path<String>, request: HttpRequest) -> Answer {
-    const LIST: ListSpec = ListSpec { labels: false, ..ListSpec::STANDARD };
-    let list = LIST.parse(request.query_string())?;
-    let call = api.read(&caller, move |tx| backups::list(tx, &guid)).await?;
-    let mut found = asked(&api, call).await?;
-    let all = match found.remove("backups") {
-        Some(Value::Array(all)) => all,
-        _ => vec![],
-    };
-    let total = i64::try_from(all.len()).unwrap_or(i64::MAX);
-    let page = all.iter().skip(usize::try_from(list.offset()).unwrap_or(usize::MAX)).take(list.per_page as usize);
-    let shown = |backup: &Value| {
-        json!({
-            "guid": backup["id"],
-            "state": backup["state"],
-            "created_at": backup["created_at"],
-            "size_in_bytes": backup["size_bytes"],
-            "description": backup["description"],
-        })
-    };
-    ok(page::document(&api, request.path(), request.query_string(), &list, total, page.map(shown).collect(), None))
-}
-
-#[post("/v3/service_instances/{guid}/backups")]
-async fn create_backup(api: Data<Api>, caller: Caller, guid: Path<String>, bytes: Bytes) -> Answer {
-    Fields::parse(&bytes, &[])?.finish()?;
-    let work = move |tx: &mut Tx<'_>| backups::create(tx, &guid);
-    let (backup, job) = api.write_and_wait_for(&caller, work, |(_, job)| Some(job)).await?;
-    let location = (header::LOCATION, api.url(&format!("/v3/jobs/{}", job.guid)));
-    Ok(HttpResponse::Accepted().insert_header(location).json(json!({ "guid": backup })))
-}
-
-#[delete("/v3/service_instances/{guid}/backups/{backup}")]
-async fn delete_backup(api: Data<Api>, caller: Caller, path: Path<(String, String)>) -> Answer {
-    let (guid, backup) = path.into_inner();
-    let job = api.write_and_wait(&caller, move |tx| backups::delete(tx, &guid, &backup)).await?;
-    accepted(&api, &job)
-}
-
-#[post("/v3/service_instances/{guid}/actions/restore")]
-async fn restore_backup(api: Data<Api>, caller: Caller, guid: Path<String>, bytes: Bytes) -> Answer {
-    let mut fields = Fields::parse(&bytes, &["backup"])?;
-    let backup = reference(&mut fields, "backup", true).unwrap_or_default();
-    fields.finish()?;
-    let job = api.write_and_wait(&caller, move |tx| backups::restore(tx, &guid, &backup)).await?;
-    accepted(&api, &job)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod bindings;
 pub mod brokers;
 pub mod catalog;
 pub mod context;
+pub mod decision;
 pub mod egress;
 pub mod files;
 pub mod instance_update;

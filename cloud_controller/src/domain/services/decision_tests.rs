@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::services::operations::MAX_POLLING;
 
 const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 
