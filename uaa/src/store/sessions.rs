@@ -34,7 +34,7 @@ pub(crate) struct Session {
 
 /// A passcode; `id` is its SHA-256. A user has one at most.
 #[derive(Clone, Debug, Queryable, Insertable, AsChangeset)]
-#[diesel(table_name = passcodes)]
+#[diesel(table_name = passcodes, primary_key(user_id))]
 pub(crate) struct Passcode {
     pub(crate) user_id: String,
     pub(crate) id: String,

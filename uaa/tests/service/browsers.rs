@@ -392,7 +392,7 @@ async fn sessions_end_by_time_by_number_and_with_the_password() {
     let id = world.user("berta", "berta-password").await;
     let is_in = async |browser: &mut Browser<'_>| browser.get("/login").await.text.contains("You are logged in");
     let mut anna = Browser::logged_in(&world, "anna", "anna-password").await;
-    for _ in 0..23 {
+    for _ in 0..24 {
         world.later(1_799);
         assert!(is_in(&mut anna).await);
     }
