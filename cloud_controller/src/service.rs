@@ -1,7 +1,7 @@
 //! Starting and stopping.
 
 use crate::{
-    api::{self, Api, MAX_BODY, internal, routing},
+    api::{self, Api, MAX_BODY, auth::AUDIENCES, internal, routing},
     app_log::AppLog,
     blobs::Blobs,
     buildpack_bits, bus as bus_side,
@@ -62,7 +62,7 @@ async fn real(config: &Config) -> Result<Outside, Box<dyn Error>> {
     };
     let expect = Expect {
         issuer: config.uaa.issuer.clone().unwrap_or_else(|| format!("{}/oauth/token", config.urls.uaa)),
-        audiences: vec!["cloud_controller".into()],
+        audiences: AUDIENCES.map(str::to_owned).to_vec(),
     };
     let secret = config.uaa.client_secret.clone();
     let brokers = osb::client::Clients::new(broker_settings(config)?, clock.clone())?;

@@ -2,7 +2,7 @@
 
 use crate::{
     Addresses, Identities, Identity, LookupError, Outside,
-    api::Api,
+    api::{Api, auth::AUDIENCES},
     config::{Config, Raw},
     dashboards::DashboardClients,
     service::{broker_settings, start_with_state},
@@ -254,7 +254,7 @@ fn outside(
 ) -> Outside {
     let issuer = TestIssuer::new();
     let (kid, n, e) = issuer.public_key();
-    let expect = Expect { issuer: issuer.issuer().into(), audiences: vec!["cloud_controller".into()] };
+    let expect = Expect { issuer: issuer.issuer().into(), audiences: AUDIENCES.map(str::to_owned).to_vec() };
     Outside {
         bus: bus.clone(),
         clock: clock.clone(),

@@ -190,7 +190,32 @@ async fn scopes_decide_before_roles(world: World) {
     assert_eq!(world.finish(request).await.detail(401), "Invalid Auth Token");
 }
 
+/// As UAA makes them for the client of a dashboard.
+async fn a_dashboards_token_asks_about_permissions_and_does_nothing_else(world: World) {
+    let issuer = testkit::tokens::TestIssuer::new();
+    let scopes = ["openid", "cloud_controller_service_permissions.read"];
+    let mut claims = issuer.claims(&user_guid("ann"), "ann", &scopes, super::harness::BEGINNING + 600);
+    let mut request = |method: Method, path: &str, aud: serde_json::Value| {
+        claims["aud"] = aud;
+        world.request(method, "", path).header("Authorization", format!("bearer {}", issuer.sign(&claims)))
+    };
+    for (path, status) in [
+        ("/v3/service_instances/x/permissions", 404),
+        ("/v3/service_instances", 403),
+        ("/v3/service_instances/x", 403),
+        ("/v3/organizations", 403),
+    ] {
+        let aud = json!(["db-dashboard", "cloud_controller_service_permissions", "openid"]);
+        assert_eq!(world.finish(request(Method::GET, path, aud)).await.status, status, "{path}");
+    }
+    let made = request(Method::POST, "/v3/organizations", json!(["cloud_controller_service_permissions"]));
+    assert_eq!(world.finish(made.json(&json!({ "name": "x" }))).await.status, 403);
+    let foreign = request(Method::GET, "/v3/service_instances/x/permissions", json!(["db-dashboard", "openid"]));
+    assert_eq!(world.finish(foreign).await.detail(401), "Invalid Auth Token");
+}
+
 super::scenarios! {
+    a_dashboards_token_asks_about_permissions_and_does_nothing_else,
     nothing_but_what_is_public_is_served_without_a_token,
     scopes_decide_before_roles,
     anybody_reads_the_root_document,
