@@ -188,6 +188,11 @@ impl Platform {
             &format!("https://{host}.{}:{}{path}", self.apps_domain(), self.https_port()),
         ])
     }
+    /// Requests one of the platform's own names (`login`, `api`) over HTTPS, with more arguments of `curl`.
+    pub fn own_name(&self, name: &str, path: &str, arguments: &[&str]) -> Reply {
+        let (ca, url) = (self.ca(), format!("https://{name}.{}:{}{path}", self.system_domain(), self.https_port()));
+        http::curl(&[&["--cacert", ca.to_str().unwrap()], arguments, &[&url]].concat())
+    }
     /// Waits until a route answers with a status.
     #[track_caller]
     pub fn wait_for_status(&self, host: &str, path: &str, status: u16, limit: Duration) -> Reply {

@@ -11,7 +11,8 @@ use uaa_client::{Claims, VerifyError};
 /// Tokens must be meant for one of these. Those of services' dashboards are meant for the second alone: their scope opens
 /// one endpoint.
 ///
-/// Source: cloud_controller_ng, `config/cloud_controller.yml` (`uaa.resource_id`); cloudfoundry/docs-services, `dashboard-sso.html.md.erb`.
+/// Source: cloudfoundry/capi-release, `jobs/cloud_controller_ng/spec` (`cc.uaa_resource_id`); cloudfoundry/docs-services,
+/// `dashboard-sso.html.md.erb`.
 pub const AUDIENCES: [&str; 2] = ["cloud_controller", "cloud_controller_service_permissions"];
 
 /// Put aside by the extractor for the answer's `X-USER-GUID`.

@@ -25,7 +25,7 @@ const CODE_VALIDITY: i64 = 300_000_000;
 const CODE_MEMORY: i64 = 86_400_000_000;
 /// A user is asked again after this.
 ///
-/// Source: cloudfoundry/uaa, `UserApprovalHandler` (approvals live for 30 days).
+/// Source: cloudfoundry/uaa, `UserManagedAuthzApprovalHandler.java` (a month).
 const APPROVAL_VALIDITY: i64 = 30 * 86_400_000_000;
 
 /// Where the browser goes.
