@@ -146,8 +146,7 @@ pub(crate) fn check_form(cookie: Option<&Secret>, purpose: &str, token: &str) ->
 }
 
 fn keyed(cookie: &Secret, purpose: &str) -> Hmac<Sha256> {
-    #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
-    let mac = Hmac::<Sha256>::new_from_slice(cookie.expose().as_bytes()).expect("a key of any length");
+    let mac = Hmac::<Sha256>::new_from_slice(cookie.expose().as_bytes()).expect("HMAC takes keys of every length");
     mac.chain_update(purpose)
 }
 
