@@ -558,9 +558,14 @@ async fn five_hundred_plans_come_in_few_statements_and_are_shown_in_as_many_as_o
     let used = world.api.store.queries() - before;
     assert!(used < 80, "{used} statements");
     let cost = async |path: &str| {
-        let before = world.api.store.queries();
-        let count = world.get("admin", path).await.expect(200)["resources"].as_array().unwrap().len();
-        (count, world.api.store.queries() - before)
+        let (mut count, mut least) = (0, u64::MAX);
+        // What goes on besides may come in between.
+        for _ in 0..5 {
+            let before = world.api.store.queries();
+            count = world.get("admin", path).await.expect(200)["resources"].as_array().unwrap().len();
+            least = least.min(world.api.store.queries() - before);
+        }
+        (count, least)
     };
     let query = "/v3/service_plans?include=service_offering,space.organization&fields[service_offering.service_broker]=name";
     let (one, of_one) = cost(&format!("{query}&per_page=1")).await;

@@ -89,7 +89,7 @@ fn query(request: &HttpRequest) -> Result<checks::Query, Failure> {
 }
 
 fn ask(request: &HttpRequest, query: &checks::Query) -> Ask {
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     Ask {
         accepts_incomplete: checks::accepts_incomplete(query),
         identity: header(ORIGINATING_IDENTITY_HEADER),

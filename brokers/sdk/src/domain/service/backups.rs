@@ -4,7 +4,7 @@ use super::{Answer, Ask, Begin, Service};
 use crate::{
     Failure, Kind, Task,
     domain::{checks, decide, decide::Found, work::Workshop},
-    store::{backups, instances, operations},
+    store::{Tx, backups, instances, operations},
 };
 use osb::{AcceptedResponse, Backup, BackupState, OperationState};
 

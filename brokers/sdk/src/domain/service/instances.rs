@@ -49,7 +49,7 @@ impl Service {
                 maintenance_version: plan.maintenance_info.as_ref().map(|info| info.version.clone()),
             },
         };
-        let (accepts, identity) = (ask.accepts_incomplete, ask.identity.clone());
+        let asked = ask.clone();
         let begun = shop.store.run(move |tx| {
             let existing = instances::find(tx, &wanted.id)?;
             let running = operations::running(tx, &wanted.id)?;
@@ -70,12 +70,12 @@ impl Service {
             let begin = Begin {
                 kind: Kind::Provision,
                 subject: operations::Subject { instance_id: wanted.id.clone(), ..operations::Subject::default() },
-                data: operations::Data { identity, update: None },
+                data: asked.data(),
                 background,
                 now,
                 keep: &|tx| instances::put(tx, &record),
             };
-            decide::provision(found, &running, accepts).carry_out(tx, &begin)
+            decide::provision(found, &running, asked.accepts_incomplete).carry_out(tx, &begin)
         });
         let answer = self.wait(begun.await?, &ask).await?;
         self.described(instance_id, answer).await
@@ -168,7 +168,12 @@ impl Service {
             decide::deprovision(found, &running, asked.accepts_incomplete).carry_out(tx, &begin)
         });
         let answer = match self.wait(begun.await?, &ask).await? {
-            Answer::Created(()) => Answer::Ok(()),
+            Answer::Created(()) => {
+                let id = instance_id.to_owned();
+                let last = self.shop.store.run(move |tx| operations::latest(tx, &id, None)).await?;
+                let last = last.filter(|last| last.kind == Kind::Deprovision);
+                return Ok(Answer::Ok(AcceptedResponse { operation: None, description: last.and_then(|last| last.last.description) }));
+            }
             other => other,
         };
         Ok(answer.map(|()| AcceptedResponse::default()))
