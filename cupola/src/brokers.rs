@@ -10,7 +10,7 @@ use crate::{
 };
 use anyhow::Context;
 use broker_sdk::{RawCredential, RawSettings};
-use engines::settings::{EngineSection, PlanSection};
+use engines::settings::{EngineSection, PlanSection, WorkloadsSection};
 use foundation::config::TlsSection;
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -137,14 +137,67 @@ fn tls(node: &Node, broker: &OwnBroker) -> anyhow::Result<TlsSection> {
     Ok(TlsSection { ca: node.authority.certificate(), certificate: pair.certificate, key: pair.key })
 }
 
-fn postgres(node: &Node, broker: &OwnBroker) -> anyhow::Result<postgres_broker::config::Raw> {
-    let engine = database(node, broker, node.settings.services.postgres_port)?;
-    Ok(postgres_broker::config::Raw { server: server(node, broker)?, engine, spare: 4, plans: database_plans() })
+fn postgres(node: &Node, broker: &OwnBroker) -> anyhow::Result<postgres_broker::Raw> {
+    let port = node.settings.services.postgres_port;
+    Ok(postgres_broker::Raw { spare: Some(4), ..sql(node, broker, port, Half::First)? })
 }
 
-fn mysql(node: &Node, broker: &OwnBroker) -> anyhow::Result<mysql_broker::config::Raw> {
-    let engine = database(node, broker, node.settings.services.mysql_port)?;
-    Ok(mysql_broker::config::Raw { server: server(node, broker)?, engine, plans: database_plans() })
+fn mysql(node: &Node, broker: &OwnBroker) -> anyhow::Result<mysql_broker::Raw> {
+    sql(node, broker, node.settings.services.mysql_port, Half::Second)
+}
+
+/// What the brokers of SQL databases have in common; each has one half of the ports for servers in containers.
+fn sql(node: &Node, broker: &OwnBroker, port: u16, half: Half) -> anyhow::Result<sql_broker::Raw> {
+    let mut dedicated = sql_broker::config::DedicatedSection::default();
+    // One server may have a quarter of the machine
+    dedicated.most_memory_mb = u32::try_from(capacity::machine_mb()? / 4)?.clamp(dedicated.memory_mb, dedicated.most_memory_mb);
+    Ok(sql_broker::Raw {
+        server: server(node, broker)?,
+        engine: database(node, broker, port)?,
+        spare: None,
+        plans: database_plans(),
+        workloads: workloads(node, broker, half)?,
+        dedicated,
+    })
+}
+
+#[derive(Clone, Copy)]
+enum Half {
+    First,
+    Second,
+}
+
+impl Half {
+    fn of(self, (first, last): (u16, u16)) -> (u16, u16) {
+        let middle = first + (last - first) / 2;
+        match self {
+            Self::First => (first, middle),
+            Self::Second => (middle.saturating_add(1).min(last), last),
+        }
+    }
+}
+
+/// The stack with the programs of servers in containers.
+pub(crate) const ENGINES_STACK: &str = "engines";
+
+/// Whether this node has the stack for servers in containers.
+pub(crate) fn has_engines(node: &Node) -> bool {
+    node.stacks().join(ENGINES_STACK).join("rootfs").is_dir()
+}
+
+/// Who runs servers of an instance's own; nobody where the stack for them was not prepared.
+fn workloads(node: &Node, broker: &OwnBroker, half: Half) -> anyhow::Result<Option<WorkloadsSection>> {
+    if !has_engines(node) {
+        return Ok(None);
+    }
+    let pair = node.authority.pair(broker.part, &[broker.part.to_owned()], node.uid(broker.part))?;
+    let controller = SocketAddr::from((Ipv4Addr::LOCALHOST, node.settings.port(Port::CloudControllerInternal)));
+    Ok(Some(WorkloadsSection {
+        controller: format!("https://{controller}"),
+        tls: TlsSection { ca: node.authority.certificate(), certificate: pair.certificate, key: pair.key },
+        stack: ENGINES_STACK.to_owned(),
+        ports: half.of(node.settings.services.dedicated_ports),
+    }))
 }
 
 fn database(node: &Node, broker: &OwnBroker, port: u16) -> anyhow::Result<EngineSection> {
@@ -218,6 +271,12 @@ fn rabbitmq(node: &Node, broker: &OwnBroker) -> anyhow::Result<rabbitmq_broker::
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_broker_has_ports_of_its_own_for_servers_in_containers() {
+        assert_eq!((Half::First.of((8_000, 8_999)), Half::Second.of((8_000, 8_999))), ((8_000, 8_499), (8_500, 8_999)));
+        assert_eq!((Half::First.of((8_000, 8_001)), Half::Second.of((8_000, 8_001))), ((8_000, 8_000), (8_001, 8_001)));
+    }
 
     #[test]
     fn the_operator_s_word_comes_before_what_is_installed() {

@@ -110,7 +110,13 @@ fn cloud_controller(node: &Node) -> anyhow::Result<::cloud_controller::config::R
         skip_tls_verify: settings.brokers_skip_tls_verify.clone(),
         max_polling_minutes: settings.brokers_max_polling_minutes.unwrap_or(unless_said.max_polling_minutes),
     };
-    let stack = |name: &str, description: &str| Stack { name: name.to_owned(), description: description.to_owned(), disabled: None };
+    let stack =
+        |name: &str, description: &str| Stack { name: name.to_owned(), description: description.to_owned(), disabled: None };
+    let mut stacks = vec![stack("debian12", "Debian 12 (bookworm)"), stack("cflinuxfs4", "Another name of debian12")];
+    if brokers::has_engines(node) {
+        let disabled = Some("It is for the platform's own brokers.".to_owned());
+        stacks.push(Stack { disabled, ..stack(brokers::ENGINES_STACK, "Servers of the platform's own brokers") });
+    }
     Ok(Raw {
         state: node.state_of("cloud_controller"),
         database: node.settings.database_url.as_deref().map(Secret::new),
@@ -132,7 +138,7 @@ fn cloud_controller(node: &Node) -> anyhow::Result<::cloud_controller::config::R
         tls: tls(node, "cloud_controller", &["127.0.0.1", "localhost"])?,
         limits: Default::default(),
         buildpacks: Some(node.beside("buildpacks")),
-        stacks: vec![stack("debian12", "Debian 12 (bookworm)"), stack("cflinuxfs4", "Another name of debian12")],
+        stacks,
         staging_environment: node.settings.staging_environment.clone(),
         brokers: brokers::registered(node)?,
         broker_policy,
@@ -206,6 +212,7 @@ fn warden(node: &Node) -> anyhow::Result<::warden::config::Raw> {
             last_port: settings.host_ports.1,
             service_ports: settings.services.dedicated_ports,
             quarantine_seconds: settings.quarantine_s.into(),
+            routers: vec![],
             resolvers: vec![],
             host_services: vec![router(settings.http_port), router(settings.https_port)],
         },

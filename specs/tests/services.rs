@@ -184,6 +184,74 @@ fn no_address_of_a_service_can_be_reached_without_a_binding() {
     wait_for("the closed way", SOON, || (asked() == "closed").then_some(()));
 }
 
+#[test]
+fn dedicated_servers_keep_their_data_through_crashes_until_they_are_deleted() {
+    let Some((platform, cf)) = ours() else { return };
+    let volumes = platform.state().join("warden/volumes");
+    let count = || std::fs::read_dir(&volumes).map_or(0, Iterator::count);
+    let before = count();
+    let engines = [("postgres", "dedicated"), ("mysql", "dedicated")];
+    let instances = instances(&cf, &engines);
+    assert_eq!(count(), before + 2, "each has a volume");
+    let name = push_bound(&cf, "services-python", &instances);
+    platform.wait_for_status(&name, "/", 200, SOON);
+    for ((engine, _), instance) in engines.iter().zip(&instances) {
+        let path = format!("/{engine}/note");
+        keep(platform, &name, &path, "mine alone");
+        cf.ok(&["service", instance]).says("dedicated");
+
+        kill_server(platform, engine);
+        let back = || (platform.get(&name, &path).body == "mine alone").then_some(());
+        wait_for(&format!("{engine} after its death"), SOON, back);
+
+        cf.ok(&["backup-service", instance, "--wait"]);
+        keep(platform, &name, &path, "later");
+        cf.ok(&["restore-service", "-f", instance, "--wait"]);
+        wait_for(&format!("the backup's note in {engine}"), SOON, back);
+
+        cf.ok(&["update-service", instance, "-c", r#"{"memory_mb":640}"#, "--wait"]);
+        wait_for(&format!("{engine} with more memory"), SOON, back);
+        cf.fails(&["update-service", instance, "-c", r#"{"disk_mb":4096}"#, "--wait"]).says("never changes its size");
+        // Bound, it keeps its address
+        cf.fails(&["update-service", instance, "-p", "shared", "--wait"]).says("Unbind them first");
+
+        cf.ok(&["unbind-service", &name, instance, "--wait"]);
+        cf.ok(&["delete-service", "-f", instance, "--wait"]);
+        assert_eq!(servers(platform, engine), Vec::<u32>::new(), "its container is gone");
+    }
+    wait_for("the end of the volumes", SOON, || (count() == before).then_some(()));
+    cf.ok(&["delete", "-f", "-r", &name]);
+}
+
+/// Processes of servers in the platform's containers, the first of each before its children.
+fn servers(platform: &Platform, engine: &str) -> Vec<u32> {
+    let data = match engine {
+        "postgres" => "/home/vcap/data/postgres",
+        _ => "/home/vcap/data/mariadb",
+    };
+    let group = format!("cupola-test-{}/", platform.slot());
+    let read = |pid: u32, what: &str| std::fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
+    let has = |text: Vec<u8>, part: &str| String::from_utf8_lossy(&text).contains(part);
+    let pids = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    // Started by a program: the shell that waits for it has the path in its script only
+    let is_server = |pid: u32| {
+        let arguments = read(pid, "cmdline");
+        let own = arguments
+            .split(|byte| *byte == 0)
+            .any(|argument| argument == data.as_bytes() || argument == format!("--datadir={data}").as_bytes());
+        own && has(read(pid, "cgroup"), &group)
+    };
+    let mut found: Vec<u32> = pids.filter(|pid| is_server(*pid)).collect();
+    found.sort_unstable();
+    found
+}
+
+fn kill_server(platform: &Platform, engine: &str) {
+    let found = servers(platform, engine);
+    let pid = found.first().unwrap_or_else(|| panic!("no {engine} runs in a container"));
+    assert!(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+}
+
 /// An app that tells whether an address can be reached.
 fn write_prober(folder: &Path) {
     let program = r#"

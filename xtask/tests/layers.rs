@@ -26,6 +26,7 @@ const LAYERS: &[&[&str]] = &[
         "rabbitmq_broker",
         "broker_check",
     ],
+    &["sql_broker"],
     &["testkit", "broker_sdk"],
     &["bus", "warden_client", "uaa_client", "cloud_controller_client", "loggregator_client", "osb"],
     &["engines"],

@@ -4,12 +4,12 @@
 //! an account that can only write this one database, with a client that runs no commands of the shell. Views, triggers and
 //! routines name the account in whose name they run; that is left out on the way in, so that they run in the owner's name.
 
-use crate::cluster::{Cluster, Database, Tool};
+use crate::cluster::{MariaDbCluster, Tool};
 use engines::{
     Error, Input, Program,
-    backups::{Note, Store},
-    settings::EngineSettings,
+    backups::{Note, Writer},
 };
+use sql_broker::{Cluster, Database};
 use std::{
     fs::File,
     io::{BufRead, BufReader, Seek},
@@ -19,17 +19,14 @@ use types::Timestamp;
 
 /// Writes the database into the store.
 pub(crate) async fn dump(
-    cluster: &Cluster,
-    settings: &EngineSettings,
+    cluster: &MariaDbCluster,
     database: &Database,
-    store: &Store,
-    (instance, id): (&str, &str),
+    mut writer: Writer,
     now: Timestamp,
 ) -> Result<Note, Error> {
     let made_by = format!("mysql {}", cluster.version().await?);
-    let mut writer = store.create(instance, id)?;
     let tool = cluster.make_reader(&database.name).await?;
-    let program = program(cluster, settings, "mariadb-dump", &tool)
+    let program = program(cluster, "mariadb-dump", &tool)
         .args([
             "--single-transaction",
             "--quick",
@@ -50,36 +47,31 @@ pub(crate) async fn dump(
 
 /// Puts the content of a dump in the place of what the database has. A dump that cannot be loaded changes nothing: it is
 /// loaded into a scratch database first.
-pub(crate) async fn restore(
-    cluster: &Cluster,
-    settings: &EngineSettings,
-    database: &Database,
-    mut dump: File,
-) -> Result<(), Error> {
+pub(crate) async fn restore(cluster: &MariaDbCluster, database: &Database, mut dump: File) -> Result<(), Error> {
     let again = || -> Result<File, Error> { dump.try_clone().map_err(Error::server) };
     let (scratch, tool) = cluster.make_scratch(&database.collation).await?;
-    let tried = load(cluster, settings, &scratch, &tool, again()?).await;
+    let tried = load(cluster, &scratch, &tool, again()?).await;
     cluster.drop_scratch(&scratch, &tool).await?;
     tried?;
     dump.rewind().map_err(Error::server)?;
     let tool = cluster.empty(database).await?;
-    let loaded = load(cluster, settings, &database.name, &tool, dump).await;
+    let loaded = load(cluster, &database.name, &tool, dump).await;
     cluster.open(database).await?;
     loaded
 }
 
 /// Fills a new, empty database that nobody else uses.
-pub(crate) async fn fill(cluster: &Cluster, settings: &EngineSettings, database: &Database, dump: File) -> Result<(), Error> {
+pub(crate) async fn fill(cluster: &MariaDbCluster, database: &Database, dump: File) -> Result<(), Error> {
     let tool = cluster.empty(database).await?;
-    let loaded = load(cluster, settings, &database.name, &tool, dump).await;
+    let loaded = load(cluster, &database.name, &tool, dump).await;
     cluster.open(database).await?;
     loaded
 }
 
-async fn load(cluster: &Cluster, settings: &EngineSettings, database: &str, tool: &Tool, dump: File) -> Result<(), Error> {
+async fn load(cluster: &MariaDbCluster, database: &str, tool: &Tool, dump: File) -> Result<(), Error> {
     let (sender, pieces) = mpsc::channel(8);
     let reading = tokio::task::spawn_blocking(move || read(dump, &sender));
-    let program = program(cluster, settings, "mariadb", tool)
+    let program = program(cluster, "mariadb", tool)
         .args(["--sandbox", "--batch", "--binary-mode", "--default-character-set=utf8mb4", "--max-allowed-packet=64M"])
         .args(["--init-command=SET SESSION max_statement_time = 0"])
         .arg(database);
@@ -121,16 +113,13 @@ fn without_definer(line: &[u8]) -> Option<Vec<u8>> {
     Some([&line[..at], rest].concat())
 }
 
-fn program(cluster: &Cluster, settings: &EngineSettings, name: &str, tool: &Tool) -> Program {
+fn program(cluster: &MariaDbCluster, name: &str, tool: &Tool) -> Program {
+    let settings = &cluster.settings;
     let program = match &settings.programs {
         Some(folder) => Program::new(folder.join(name), settings.user),
         None => Program::new(name, settings.user),
     };
-    program
-        .args(["--no-defaults", "--protocol=socket"])
-        .arg(format!("--socket={}", cluster.socket.display()))
-        .arg(format!("--user={}", tool.login))
-        .env("MYSQL_PWD", tool.password.expose())
+    cluster.way.log_in(program.arg("--no-defaults"), &tool.login, &tool.password)
 }
 
 #[cfg(test)]

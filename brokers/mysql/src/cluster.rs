@@ -1,55 +1,42 @@
 //! One running server, as its administrator sees it: databases, logins, sizes.
 //!
-//! It knows nothing of how the server is kept, so that a server of an instance's own can be used in the same way.
+//! It knows nothing of how the server is kept: the shared one, or one of an instance's own.
 //!
 //! All names in statements are our own (a letter and hexadecimal digits), passwords are letters and digits: none needs quotes.
 
-use crate::engine::ADMIN;
-use engines::{Error, files, names};
+use crate::{backup, engine, way::Way};
+use async_trait::async_trait;
+use engines::{
+    Error,
+    backups::{Note, Writer},
+    files, names,
+    settings::EngineSettings,
+};
 use foundation::Secret;
-use mysql_async::{Conn, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts, prelude::Queryable};
+use mysql_async::{Conn, Opts, Pool, PoolConstraints, PoolOpts, prelude::Queryable};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
+use sql_broker::{Allowance, Around, Cluster, Database, Removal};
 use std::{
+    collections::BTreeSet,
+    fs::File,
     path::PathBuf,
     time::{Duration, Instant},
 };
 use tracing::warn;
+use types::Timestamp;
 
 /// A server.
-pub(crate) struct Cluster {
-    pub(crate) socket: PathBuf,
-    /// Where the server keeps one folder for each database.
-    data: PathBuf,
-    password: Secret,
+pub(crate) struct MariaDbCluster {
+    pub(crate) way: Way,
+    /// Where and as whom tools run.
+    pub(crate) settings: EngineSettings,
+    /// Where the server keeps one folder for each database, if that is on this machine.
+    data: Option<PathBuf>,
     pool: Pool,
+    /// Numbers of the sessions of this broker process: there is nothing else to tell them from another's.
+    sessions: Mutex<BTreeSet<u32>>,
     rng: Mutex<StdRng>,
-}
-
-/// A database of an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Database {
-    /// Its name, which is also that of the account that owns it and that nobody can log in to.
-    pub(crate) name: String,
-    pub(crate) collation: String,
-    /// Connections of one login, unless the login has fewer.
-    pub(crate) connections: u32,
-}
-
-/// What an instance may have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Allowance {
-    pub(crate) size_bytes: u64,
-    pub(crate) connections: u32,
-    pub(crate) collation: String,
-}
-
-/// What was removed with an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Removal {
-    pub(crate) name: String,
-    pub(crate) bytes: u64,
-    pub(crate) logins: usize,
 }
 
 /// A login for a tool.
@@ -78,147 +65,67 @@ const SETTLE: &[&str] = &[
      connections INT UNSIGNED NOT NULL, retired BOOLEAN NOT NULL) ENGINE=InnoDB",
 ];
 
-impl Cluster {
-    pub(crate) fn new(socket: PathBuf, data: PathBuf, password: Secret, rng: StdRng) -> Self {
-        let constraints = PoolConstraints::new(4, 12).unwrap_or_default();
+impl MariaDbCluster {
+    /// The server at the end of `way`, with so many connections of the administrator at once.
+    pub(crate) fn new(way: Way, data: Option<PathBuf>, most: usize, around: Around) -> Self {
+        let constraints = PoolConstraints::new(most.min(4), most).unwrap_or_default();
         let pool = PoolOpts::default().with_constraints(constraints).with_reset_connection(false);
-        let options = Self::options(&socket, ADMIN, &password).pool_opts(pool);
-        Self { socket, data, password, pool: Pool::new(options), rng: Mutex::new(rng) }
-    }
-
-    fn options(socket: &std::path::Path, user: &str, password: &Secret) -> OptsBuilder {
-        OptsBuilder::default()
-            .socket(Some(socket.display().to_string()))
-            .user(Some(user))
-            .pass(Some(password.expose()))
-            .setup(vec!["SET SESSION max_statement_time = 0, lock_wait_timeout = 30"])
-            .stmt_cache_size(0)
+        let pool = Pool::new(way.options().pool_opts(pool));
+        Self { way, settings: around.settings, data, pool, sessions: Mutex::default(), rng: Mutex::new(around.rng) }
     }
 
     /// A connection of the administrator. There are few: who has one hands it on, and never asks for a second.
     async fn admin(&self) -> Result<Conn, Error> {
-        match tokio::time::timeout(Duration::from_secs(120), self.pool.get_conn()).await {
-            Ok(got) => got.map_err(Error::server),
-            Err(e) => Err(Error::server(e)),
-        }
+        let connection = match tokio::time::timeout(Duration::from_secs(120), self.pool.get_conn()).await {
+            Ok(got) => got.map_err(Error::server)?,
+            Err(e) => return Err(Error::server(e)),
+        };
+        self.sessions.lock().insert(connection.id());
+        Ok(connection)
     }
 
-    pub(crate) async fn probe(&self) -> Result<(), Error> {
-        let mut connection =
-            Conn::new(Opts::from(Self::options(&self.socket, ADMIN, &self.password))).await.map_err(Error::server)?;
-        connection.ping().await.map_err(Error::server)?;
-        connection.disconnect().await.map_err(Error::server)
-    }
-
-    /// Makes what must be there in every server, and clears away what tools of a killed broker left.
-    pub(crate) async fn settle(&self) -> Result<(), Error> {
-        let mut admin = self.admin().await?;
-        for statement in SETTLE {
-            run(&mut admin, *statement).await?;
-        }
-        let tools = "SELECT User FROM mysql.global_priv WHERE User REGEXP '^t[0-9a-f]{24}$'";
-        for tool in strings(&mut admin, tools).await? {
-            run(&mut admin, format!("DROP USER IF EXISTS {tool}@localhost")).await?;
-        }
-        let scratch = "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME REGEXP '^s[0-9a-f]{24}$'";
-        for name in strings(&mut admin, scratch).await? {
-            run(&mut admin, format!("DROP DATABASE IF EXISTS {name}")).await?;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn new_password(&self) -> String {
+    fn new_password(&self) -> String {
         names::password(&mut *self.rng.lock())
     }
     fn random_name(&self, letter: char) -> String {
         names::random(letter, &mut *self.rng.lock())
     }
 
-    pub(crate) async fn version(&self) -> Result<String, Error> {
-        let mut admin = self.admin().await?;
-        Ok(strings(&mut admin, "SELECT version()").await?.pop().unwrap_or_default())
-    }
-
-    pub(crate) async fn reload_certificates(&self) -> Result<(), Error> {
-        run(&mut self.admin().await?, "FLUSH SSL").await
-    }
-
-    /// The finished database of an instance.
-    pub(crate) async fn find(&self, instance: &str) -> Result<Option<Database>, Error> {
-        let mut admin = self.admin().await?;
-        let statement = "SELECT name, collation_name, connections FROM cupola.instances WHERE instance = ? AND complete";
-        let row: Option<(String, String, u32)> = admin.exec_first(statement, (instance,)).await.map_err(Error::server)?;
-        Ok(row.map(|(name, collation, connections)| Database { name, collation, connections }))
-    }
-
-    /// Makes the database of an instance, or finds it; with the limits of `allowance` either way.
-    pub(crate) async fn provide(&self, instance: &str, allowance: &Allowance) -> Result<Database, Error> {
-        let name = names::derived('d', instance);
-        let Allowance { size_bytes, connections, collation } = allowance;
-        let mut admin = self.admin().await?;
-        let row = "INSERT INTO cupola.instances (name, instance, complete, collation_name, size_limit, connections) \
-                   VALUES (?, ?, FALSE, ?, ?, ?) ON DUPLICATE KEY UPDATE size_limit = ?, connections = ?";
-        let values = (&name, instance, collation, size_bytes, connections, size_bytes, connections);
-        admin.exec_drop(row, values).await.map_err(Error::server)?;
-        run(&mut admin, format!("CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET {} COLLATE {collation}", charset(collation)))
-            .await?;
-        // Owns what has no other owner; nobody can log in to it
-        run(&mut admin, format!("CREATE USER IF NOT EXISTS {name}@localhost ACCOUNT LOCK")).await?;
-        run(&mut admin, format!("GRANT {ALL} ON {name}.* TO {name}@localhost")).await?;
-        let done = "UPDATE cupola.instances SET complete = TRUE WHERE name = ?";
-        admin.exec_drop(done, (&name,)).await.map_err(Error::server)?;
-        Ok(Database { name, collation: collation.clone(), connections: *connections })
-    }
-
-    /// Changes the limits of an instance and of the logins that it has.
-    pub(crate) async fn set_limits(&self, instance: &str, allowance: &Allowance) -> Result<(), Error> {
-        let mut admin = self.admin().await?;
-        let before = "SELECT name, connections FROM cupola.instances WHERE instance = ?";
-        let before: Option<(String, u32)> = admin.exec_first(before, (instance,)).await.map_err(Error::server)?;
-        let Some((name, before)) = before else { return Err(Error::server("the instance has no database")) };
-        let logins = "SELECT login, connections FROM cupola.logins WHERE name = ? AND NOT retired";
-        let logins: Vec<(String, u32)> = admin.exec(logins, (&name,)).await.map_err(Error::server)?;
-        for (login, limit) in logins {
-            // A login that asked for fewer keeps that, as far as the new plan allows it
-            let limit = if limit == before { allowance.connections } else { limit.min(allowance.connections) };
-            run(&mut admin, format!("ALTER USER {login}@'%' WITH MAX_USER_CONNECTIONS {limit}")).await?;
-            let row = "UPDATE cupola.logins SET connections = ? WHERE login = ?";
-            admin.exec_drop(row, (limit, login)).await.map_err(Error::server)?;
+    /// Ends what a killed broker's sessions and tools are still at: what one of them goes on making would be unknown, or in the
+    /// way of whoever repeats the operation.
+    async fn end_predecessors(&self, admin: &mut Conn) -> Result<(), Error> {
+        let deadline = Instant::now() + SESSIONS_END;
+        loop {
+            let sessions = "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = ? OR USER REGEXP '^[dt][0-9a-f]{24}$'";
+            let mut sessions: Vec<u32> = admin.exec(sessions, (engine::ADMIN,)).await.map_err(Error::server)?;
+            let own = self.sessions.lock().clone();
+            sessions.retain(|id| !own.contains(id));
+            if sessions.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Error::server("the sessions of the broker before do not end"));
+            }
+            for id in sessions {
+                // It may just have ended by itself
+                let _ = run(admin, format!("KILL HARD CONNECTION {id}")).await;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let row = "UPDATE cupola.instances SET size_limit = ?, connections = ? WHERE name = ?";
-        admin.exec_drop(row, (allowance.size_bytes, allowance.connections, name)).await.map_err(Error::server)
     }
 
-    /// Makes a login for the database, or gives it this password if it is there.
-    pub(crate) async fn log_in(&self, login: &str, password: &str, database: &Database, connections: u32) -> Result<(), Error> {
-        let name = &database.name;
-        let mut admin = self.admin().await?;
-        let row = "INSERT INTO cupola.logins (login, name, connections, retired) VALUES (?, ?, ?, FALSE) \
-                   ON DUPLICATE KEY UPDATE connections = ?, retired = FALSE";
-        admin.exec_drop(row, (login, name, connections, connections)).await.map_err(Error::server)?;
-        // A tenant may drop its own database
-        let collation = &database.collation;
-        run(&mut admin, format!("CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET {} COLLATE {collation}", charset(collation)))
-            .await?;
-        let rights = if self.is_frozen(&mut admin, name).await? { FROZEN } else { ALL };
-        run(&mut admin, format!("CREATE USER IF NOT EXISTS {login}@'%' ACCOUNT LOCK")).await?;
-        run(&mut admin, format!("GRANT {rights} ON {name}.* TO {login}@'%'")).await?;
-        let open = format!(
-            "ALTER USER {login}@'%' IDENTIFIED BY '{password}' REQUIRE SSL WITH MAX_USER_CONNECTIONS {connections} ACCOUNT UNLOCK"
-        );
-        run(&mut admin, open).await
-    }
-
-    /// Ends a login for good. It is dropped, unless something in the database runs with its rights: then it stays as a name that
-    /// nobody can log in to, until that is gone.
-    pub(crate) async fn log_out(&self, login: &str, database: &str) -> Result<(), Error> {
-        let mut admin = self.admin().await?;
-        admin.exec_drop("UPDATE cupola.logins SET retired = TRUE WHERE login = ?", (login,)).await.map_err(Error::server)?;
-        if exists(&mut admin, login).await? {
-            run(&mut admin, format!("ALTER USER {login}@'%' IDENTIFIED BY '{}' ACCOUNT LOCK", self.new_password())).await?;
-            end_sessions(&mut admin, login).await?;
+    /// Bytes of a database.
+    async fn size(&self, admin: &mut Conn, name: &str) -> Result<u64, Error> {
+        if let Some(data) = &self.data {
+            return Ok(files::size_bytes(&data.join(name)));
         }
-        self.drop_retired(&mut admin, database).await
+        let statement = "SELECT (SELECT coalesce(sum(FILE_SIZE), 0) FROM information_schema.INNODB_SYS_TABLESPACES \
+                         WHERE NAME LIKE concat(?, '/%')) + (SELECT coalesce(sum(DATA_LENGTH + INDEX_LENGTH), 0) \
+                         FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND ENGINE <> 'InnoDB')";
+        let bytes: Option<f64> =
+            admin.exec_first(format!("SELECT CAST(({statement}) AS DOUBLE)"), (name, name)).await.map_err(Error::server)?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a sum of sizes is whole and not negative")]
+        Ok(bytes.unwrap_or_default() as u64)
     }
 
     /// Drops logins that ended and in whose name nothing runs any more.
@@ -241,55 +148,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Removes the database of an instance with all its logins; says how much that was.
-    pub(crate) async fn remove(&self, instance: &str) -> Result<Option<Removal>, Error> {
-        let mut admin = self.admin().await?;
-        let found = "SELECT name FROM cupola.instances WHERE instance = ?";
-        let found: Option<String> = admin.exec_first(found, (instance,)).await.map_err(Error::server)?;
-        let Some(name) = found else { return Ok(None) };
-        let logins: Vec<(String, bool)> =
-            admin.exec("SELECT login, retired FROM cupola.logins WHERE name = ?", (&name,)).await.map_err(Error::server)?;
-        for (login, _) in &logins {
-            if exists(&mut admin, login).await? {
-                run(&mut admin, format!("ALTER USER {login}@'%' ACCOUNT LOCK")).await?;
-                end_sessions(&mut admin, login).await?;
-            }
-        }
-        let bytes = files::size_bytes(&self.data.join(&name));
-        run(&mut admin, format!("DROP DATABASE IF EXISTS {name}")).await?;
-        for (login, _) in &logins {
-            run(&mut admin, format!("DROP USER IF EXISTS {login}@'%'")).await?;
-        }
-        run(&mut admin, format!("DROP USER IF EXISTS {name}@localhost")).await?;
-        admin.exec_drop("DELETE FROM cupola.logins WHERE name = ?", (&name,)).await.map_err(Error::server)?;
-        admin.exec_drop("DELETE FROM cupola.instances WHERE name = ?", (&name,)).await.map_err(Error::server)?;
-        Ok(Some(Removal { name, bytes, logins: logins.iter().filter(|(_, retired)| !retired).count() }))
-    }
-
-    /// How many instances have a database.
-    pub(crate) async fn instances(&self) -> Result<u64, Error> {
-        let mut admin = self.admin().await?;
-        let count: Option<u64> = admin.query_first("SELECT count(*) FROM cupola.instances").await.map_err(Error::server)?;
-        Ok(count.unwrap_or_default())
-    }
-
-    /// Takes writing away from databases that are too large, and gives it back to those that are not any more: of all
-    /// instances, or of one.
-    pub(crate) async fn enforce(&self, instance: Option<&str>) -> Result<(), Error> {
-        let mut admin = self.admin().await?;
-        let all = "SELECT name, instance, size_limit FROM cupola.instances WHERE complete AND instance = coalesce(?, instance)";
-        let all: Vec<(String, String, u64)> = admin.exec(all, (instance,)).await.map_err(Error::server)?;
-        for (name, instance, limit) in all {
-            // The others must not wait for one that is in trouble; the next round tries again
-            if let Err(e) = self.enforce_one(&mut admin, &name, &instance, limit).await {
-                warn!(error = &e as &dyn std::error::Error, instance.id = instance, "cannot enforce the size");
-            }
-        }
-        Ok(())
-    }
-
     async fn enforce_one(&self, admin: &mut Conn, name: &str, instance: &str, limit: u64) -> Result<(), Error> {
-        let bytes = files::size_bytes(&self.data.join(name));
+        let bytes = self.size(admin, name).await?;
         let accounts = writers(admin, name).await?;
         let (any, all) = (accounts.iter().any(|(_, writes)| *writes), accounts.iter().all(|(_, writes)| *writes));
         match bytes > limit {
@@ -330,20 +190,21 @@ impl Cluster {
         Ok(accounts.iter().any(|(account, writes)| account.user == name && !writes))
     }
 
-    /// An account that can read all of a database and nothing else: to be dropped by [`Cluster::drop_reader`].
+    /// An account that can read all of a database and nothing else: to be dropped by [`MariaDbCluster::drop_reader`].
     pub(crate) async fn make_reader(&self, database: &str) -> Result<Tool, Error> {
         let tool = Tool { login: self.random_name('t'), password: Secret::new(self.new_password()) };
         let (login, password) = (&tool.login, tool.password.expose());
         let mut admin = self.admin().await?;
-        run(&mut admin, format!("CREATE USER {login}@localhost IDENTIFIED BY '{password}'")).await?;
-        run(&mut admin, format!("GRANT SELECT, SHOW VIEW, TRIGGER, LOCK TABLES ON {database}.* TO {login}@localhost")).await?;
+        let account = format!("{login}@{}", self.way.tools_at());
+        run(&mut admin, format!("CREATE USER {account} IDENTIFIED BY '{password}'")).await?;
+        run(&mut admin, format!("GRANT SELECT, SHOW VIEW, TRIGGER, LOCK TABLES ON {database}.* TO {account}")).await?;
         // The texts of routines are for their definers and for who may read this
-        run(&mut admin, format!("GRANT SELECT ON mysql.proc TO {login}@localhost")).await?;
+        run(&mut admin, format!("GRANT SELECT ON mysql.proc TO {account}")).await?;
         Ok(tool)
     }
 
     pub(crate) async fn drop_reader(&self, tool: &Tool) -> Result<(), Error> {
-        run(&mut self.admin().await?, format!("DROP USER IF EXISTS {}@localhost", tool.login)).await
+        run(&mut self.admin().await?, format!("DROP USER IF EXISTS {}@{}", tool.login, self.way.tools_at())).await
     }
 
     /// An empty database in which a dump can be tried, and an account for that.
@@ -353,8 +214,9 @@ impl Cluster {
         let (login, password) = (&tool.login, tool.password.expose());
         let mut admin = self.admin().await?;
         run(&mut admin, format!("CREATE DATABASE {name} CHARACTER SET {} COLLATE {collation}", charset(collation))).await?;
-        run(&mut admin, format!("CREATE USER {login}@localhost IDENTIFIED BY '{password}'")).await?;
-        run(&mut admin, format!("GRANT {ALL} ON {name}.* TO {login}@localhost")).await?;
+        let account = format!("{login}@{}", self.way.tools_at());
+        run(&mut admin, format!("CREATE USER {account} IDENTIFIED BY '{password}'")).await?;
+        run(&mut admin, format!("GRANT {ALL} ON {name}.* TO {account}")).await?;
         Ok((name, tool))
     }
 
@@ -364,7 +226,7 @@ impl Cluster {
     }
 
     /// Shuts all logins out, empties the database, and opens its owner account for a tool that fills it. Ended by
-    /// [`Cluster::open`].
+    /// [`MariaDbCluster::open`].
     pub(crate) async fn empty(&self, database: &Database) -> Result<Tool, Error> {
         let name = &database.name;
         let mut admin = self.admin().await?;
@@ -375,10 +237,11 @@ impl Cluster {
         run(&mut admin, format!("DROP DATABASE IF EXISTS {name}")).await?;
         let collation = &database.collation;
         run(&mut admin, format!("CREATE DATABASE {name} CHARACTER SET {} COLLATE {collation}", charset(collation))).await?;
-        run(&mut admin, format!("GRANT {ALL} ON {name}.* TO {name}@localhost")).await?;
+        let owner = format!("{name}@{}", self.way.tools_at());
+        run(&mut admin, format!("GRANT {ALL} ON {name}.* TO {owner}")).await?;
         let tool = Tool { login: name.clone(), password: Secret::new(self.new_password()) };
         let password = tool.password.expose();
-        run(&mut admin, format!("ALTER USER {name}@localhost IDENTIFIED BY '{password}' ACCOUNT UNLOCK")).await?;
+        run(&mut admin, format!("ALTER USER {owner} IDENTIFIED BY '{password}' ACCOUNT UNLOCK")).await?;
         Ok(tool)
     }
 
@@ -386,12 +249,190 @@ impl Cluster {
     pub(crate) async fn open(&self, database: &Database) -> Result<(), Error> {
         let name = &database.name;
         let mut admin = self.admin().await?;
-        run(&mut admin, format!("ALTER USER {name}@localhost IDENTIFIED BY '{}' ACCOUNT LOCK", self.new_password())).await?;
+        let (owner, password) = (format!("{name}@{}", self.way.tools_at()), self.new_password());
+        run(&mut admin, format!("ALTER USER {owner} IDENTIFIED BY '{password}' ACCOUNT LOCK")).await?;
         end_sessions(&mut admin, name).await?;
         for login in live(&mut admin, name).await? {
             run(&mut admin, format!("ALTER USER {login}@'%' ACCOUNT UNLOCK")).await?;
         }
         self.drop_retired(&mut admin, name).await
+    }
+}
+
+#[async_trait]
+impl Cluster for MariaDbCluster {
+    async fn probe(&self) -> Result<(), Error> {
+        let mut connection = Conn::new(Opts::from(self.way.options())).await.map_err(Error::server)?;
+        connection.ping().await.map_err(Error::server)?;
+        connection.disconnect().await.map_err(Error::server)
+    }
+
+    async fn settle(&self) -> Result<(), Error> {
+        let mut admin = self.admin().await?;
+        self.end_predecessors(&mut admin).await?;
+        for statement in SETTLE {
+            run(&mut admin, *statement).await?;
+        }
+        let tools = "SELECT User FROM mysql.global_priv WHERE User REGEXP '^t[0-9a-f]{24}$'";
+        for tool in strings(&mut admin, tools).await? {
+            run(&mut admin, format!("DROP USER IF EXISTS {tool}@{}", self.way.tools_at())).await?;
+        }
+        let scratch = "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME REGEXP '^s[0-9a-f]{24}$'";
+        for name in strings(&mut admin, scratch).await? {
+            run(&mut admin, format!("DROP DATABASE IF EXISTS {name}")).await?;
+        }
+        Ok(())
+    }
+
+    async fn reload(&self) -> Result<(), Error> {
+        run(&mut self.admin().await?, "FLUSH SSL").await
+    }
+
+    async fn version(&self) -> Result<String, Error> {
+        let mut admin = self.admin().await?;
+        Ok(engine::semantic(&strings(&mut admin, "SELECT version()").await?.pop().unwrap_or_default()))
+    }
+
+    async fn find(&self, instance: &str) -> Result<Option<Database>, Error> {
+        let mut admin = self.admin().await?;
+        let statement =
+            "SELECT name, collation_name, size_limit, connections FROM cupola.instances WHERE instance = ? AND complete";
+        let row: Option<(String, String, u64, u32)> = admin.exec_first(statement, (instance,)).await.map_err(Error::server)?;
+        Ok(row.map(|(name, collation, size_bytes, connections)| Database { name, collation, size_bytes, connections }))
+    }
+
+    async fn provide(&self, instance: &str, allowance: &Allowance) -> Result<Database, Error> {
+        let name = names::derived('d', instance);
+        let Allowance { size_bytes, connections, collation } = allowance;
+        let mut admin = self.admin().await?;
+        let row = "INSERT INTO cupola.instances (name, instance, complete, collation_name, size_limit, connections) \
+                   VALUES (?, ?, FALSE, ?, ?, ?) ON DUPLICATE KEY UPDATE size_limit = ?, connections = ?";
+        let values = (&name, instance, collation, size_bytes, connections, size_bytes, connections);
+        admin.exec_drop(row, values).await.map_err(Error::server)?;
+        run(&mut admin, format!("CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET {} COLLATE {collation}", charset(collation)))
+            .await?;
+        // Owns what has no other owner; nobody can log in to it
+        let owner = format!("{name}@{}", self.way.tools_at());
+        run(&mut admin, format!("CREATE USER IF NOT EXISTS {owner} ACCOUNT LOCK")).await?;
+        run(&mut admin, format!("GRANT {ALL} ON {name}.* TO {owner}")).await?;
+        let done = "UPDATE cupola.instances SET complete = TRUE WHERE name = ?";
+        admin.exec_drop(done, (&name,)).await.map_err(Error::server)?;
+        Ok(Database { name, collation: collation.clone(), size_bytes: *size_bytes, connections: *connections })
+    }
+
+    async fn set_limits(&self, instance: &str, allowance: &Allowance) -> Result<(), Error> {
+        let mut admin = self.admin().await?;
+        let before = "SELECT name, connections FROM cupola.instances WHERE instance = ?";
+        let before: Option<(String, u32)> = admin.exec_first(before, (instance,)).await.map_err(Error::server)?;
+        let Some((name, before)) = before else { return Err(Error::server("the instance has no database")) };
+        let logins = "SELECT login, connections FROM cupola.logins WHERE name = ? AND NOT retired";
+        let logins: Vec<(String, u32)> = admin.exec(logins, (&name,)).await.map_err(Error::server)?;
+        for (login, limit) in logins {
+            // A login that asked for fewer keeps that, as far as the new plan allows it
+            let limit = if limit == before { allowance.connections } else { limit.min(allowance.connections) };
+            run(&mut admin, format!("ALTER USER {login}@'%' WITH MAX_USER_CONNECTIONS {limit}")).await?;
+            let row = "UPDATE cupola.logins SET connections = ? WHERE login = ?";
+            admin.exec_drop(row, (limit, login)).await.map_err(Error::server)?;
+        }
+        let row = "UPDATE cupola.instances SET size_limit = ?, connections = ? WHERE name = ?";
+        admin.exec_drop(row, (allowance.size_bytes, allowance.connections, name)).await.map_err(Error::server)
+    }
+
+    async fn remove(&self, instance: &str) -> Result<Option<Removal>, Error> {
+        let mut admin = self.admin().await?;
+        let found = "SELECT name FROM cupola.instances WHERE instance = ?";
+        let found: Option<String> = admin.exec_first(found, (instance,)).await.map_err(Error::server)?;
+        let Some(name) = found else { return Ok(None) };
+        let logins: Vec<(String, bool)> =
+            admin.exec("SELECT login, retired FROM cupola.logins WHERE name = ?", (&name,)).await.map_err(Error::server)?;
+        for (login, _) in &logins {
+            if exists(&mut admin, login).await? {
+                run(&mut admin, format!("ALTER USER {login}@'%' ACCOUNT LOCK")).await?;
+                end_sessions(&mut admin, login).await?;
+            }
+        }
+        let bytes = self.size(&mut admin, &name).await?;
+        run(&mut admin, format!("DROP DATABASE IF EXISTS {name}")).await?;
+        for (login, _) in &logins {
+            run(&mut admin, format!("DROP USER IF EXISTS {login}@'%'")).await?;
+        }
+        run(&mut admin, format!("DROP USER IF EXISTS {name}@{}", self.way.tools_at())).await?;
+        admin.exec_drop("DELETE FROM cupola.logins WHERE name = ?", (&name,)).await.map_err(Error::server)?;
+        admin.exec_drop("DELETE FROM cupola.instances WHERE name = ?", (&name,)).await.map_err(Error::server)?;
+        Ok(Some(Removal { name, bytes, logins: logins.iter().filter(|(_, retired)| !retired).count() }))
+    }
+
+    async fn log_in(&self, login: &str, password: &str, database: &Database, connections: u32) -> Result<(), Error> {
+        let name = &database.name;
+        let mut admin = self.admin().await?;
+        let row = "INSERT INTO cupola.logins (login, name, connections, retired) VALUES (?, ?, ?, FALSE) \
+                   ON DUPLICATE KEY UPDATE connections = ?, retired = FALSE";
+        admin.exec_drop(row, (login, name, connections, connections)).await.map_err(Error::server)?;
+        // A tenant may drop its own database
+        let collation = &database.collation;
+        run(&mut admin, format!("CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET {} COLLATE {collation}", charset(collation)))
+            .await?;
+        let rights = if self.is_frozen(&mut admin, name).await? { FROZEN } else { ALL };
+        run(&mut admin, format!("CREATE USER IF NOT EXISTS {login}@'%' ACCOUNT LOCK")).await?;
+        run(&mut admin, format!("GRANT {rights} ON {name}.* TO {login}@'%'")).await?;
+        let open = format!(
+            "ALTER USER {login}@'%' IDENTIFIED BY '{password}' REQUIRE SSL WITH MAX_USER_CONNECTIONS {connections} ACCOUNT UNLOCK"
+        );
+        run(&mut admin, open).await
+    }
+
+    /// Ends a login for good. It is dropped, unless something in the database runs with its rights: then it stays as a name that
+    /// nobody can log in to, until that is gone.
+    async fn log_out(&self, login: &str, instance: &str) -> Result<(), Error> {
+        let database = names::derived('d', instance);
+        let mut admin = self.admin().await?;
+        admin.exec_drop("UPDATE cupola.logins SET retired = TRUE WHERE login = ?", (login,)).await.map_err(Error::server)?;
+        if exists(&mut admin, login).await? {
+            run(&mut admin, format!("ALTER USER {login}@'%' IDENTIFIED BY '{}' ACCOUNT LOCK", self.new_password())).await?;
+            end_sessions(&mut admin, login).await?;
+        }
+        self.drop_retired(&mut admin, &database).await
+    }
+
+    async fn logins(&self, instance: &str) -> Result<usize, Error> {
+        let mut admin = self.admin().await?;
+        Ok(live(&mut admin, &names::derived('d', instance)).await?.len())
+    }
+
+    async fn instances(&self) -> Result<u64, Error> {
+        let mut admin = self.admin().await?;
+        let count: Option<u64> = admin.query_first("SELECT count(*) FROM cupola.instances").await.map_err(Error::server)?;
+        Ok(count.unwrap_or_default())
+    }
+
+    async fn size_bytes(&self, instance: &str) -> Result<u64, Error> {
+        let mut admin = self.admin().await?;
+        self.size(&mut admin, &names::derived('d', instance)).await
+    }
+
+    async fn enforce(&self, instance: Option<&str>) -> Result<(), Error> {
+        let mut admin = self.admin().await?;
+        let all = "SELECT name, instance, size_limit FROM cupola.instances WHERE complete AND instance = coalesce(?, instance)";
+        let all: Vec<(String, String, u64)> = admin.exec(all, (instance,)).await.map_err(Error::server)?;
+        for (name, instance, limit) in all {
+            // The others must not wait for one that is in trouble; the next round tries again
+            if let Err(e) = self.enforce_one(&mut admin, &name, &instance, limit).await {
+                warn!(error = &e as &dyn std::error::Error, instance.id = instance, "cannot enforce the size");
+            }
+        }
+        Ok(())
+    }
+
+    async fn dump(&self, database: &Database, into: Writer, now: Timestamp) -> Result<Note, Error> {
+        backup::dump(self, database, into, now).await
+    }
+
+    async fn restore(&self, database: &Database, dump: File) -> Result<(), Error> {
+        backup::restore(self, database, dump).await
+    }
+
+    async fn fill(&self, database: &Database, dump: File) -> Result<(), Error> {
+        backup::fill(self, database, dump).await
     }
 }
 

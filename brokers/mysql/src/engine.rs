@@ -1,9 +1,9 @@
 //! The server itself: how a data folder is made, which configuration it runs with.
 
-use crate::cluster::Cluster;
 use async_trait::async_trait;
 use engines::{Engine, Error, Input, Program, User, files, settings::EngineSettings};
 use foundation::Secret;
+use sql_broker::Cluster;
 use std::{
     fmt::Write,
     path::{Path, PathBuf},
@@ -14,15 +14,15 @@ use std::{
 pub(crate) const ADMIN: &str = "cupola";
 
 /// MariaDB in a folder of the broker.
-pub(crate) struct MariaDb {
+pub(crate) struct SharedServer {
     settings: EngineSettings,
     folder: PathBuf,
     password: Secret,
-    cluster: Arc<Cluster>,
+    cluster: Arc<dyn Cluster>,
 }
 
-impl MariaDb {
-    pub(crate) fn new(settings: EngineSettings, folder: PathBuf, password: Secret, cluster: Arc<Cluster>) -> Self {
+impl SharedServer {
+    pub(crate) fn new(settings: EngineSettings, folder: PathBuf, password: Secret, cluster: Arc<dyn Cluster>) -> Self {
         Self { settings, folder, password, cluster }
     }
 
@@ -101,7 +101,7 @@ pub(crate) fn socket(folder: &Path) -> PathBuf {
 }
 
 #[async_trait]
-impl Engine for MariaDb {
+impl Engine for SharedServer {
     fn name(&self) -> &'static str {
         "mysql"
     }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod dedicated;
 mod world;
 
 use broker_sdk::{Bind, Broker, CloneSource, Kind, Operation, osb::Credentials};

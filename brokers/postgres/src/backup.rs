@@ -4,31 +4,27 @@
 //! in as a member of the tenant's owner role, made for this one run, and never as the broker.
 
 use crate::{
-    cluster::{Cluster, Database, Tool},
+    cluster::{PostgresCluster, Tool},
     engine,
 };
 use engines::{
     Error, Input, Program,
-    backups::{Note, Store},
-    settings::EngineSettings,
+    backups::{Note, Writer},
 };
-use std::{fs::File, path::Path};
+use sql_broker::Database;
+use std::fs::File;
 use types::Timestamp;
 
 /// Writes the database into the store.
 pub(crate) async fn dump(
-    cluster: &Cluster,
-    settings: &EngineSettings,
-    data: &Path,
+    cluster: &PostgresCluster,
     database: &Database,
-    store: &Store,
-    (instance, id): (&str, &str),
+    mut writer: Writer,
     now: Timestamp,
 ) -> Result<Note, Error> {
-    let made_by = format!("postgres {}", engine::version(settings, Some(data)).await?);
-    let mut writer = store.create(instance, id)?;
+    let made_by = format!("postgres {}", engine::version(&cluster.settings, cluster.data.as_deref()).await?);
     let tool = cluster.make_tool(&database.name, &database.name).await?;
-    let program = program(cluster, settings, data, "pg_dump", &tool, &database.name)?
+    let program = program(cluster, "pg_dump", &tool, &database.name)?
         .args(["--format=custom", "--compress=6", "--no-owner", "--no-acl", "--lock-wait-timeout=60000", "--role"])
         .arg(&database.name);
     let dumped = program.stream_to(Input::Empty, |piece| writer.write(piece)).await;
@@ -39,16 +35,9 @@ pub(crate) async fn dump(
 }
 
 /// Puts the content of a dump in the place of what the database has. Either all of it, or nothing changes.
-pub(crate) async fn restore(
-    cluster: &Cluster,
-    settings: &EngineSettings,
-    data: &Path,
-    database: &Database,
-    dump: File,
-) -> Result<(), Error> {
+pub(crate) async fn restore(cluster: &PostgresCluster, database: &Database, dump: File) -> Result<(), Error> {
     let successor = cluster.make_successor(database).await?;
-    let filled = fill(cluster, settings, data, database, &successor, dump).await;
-    match filled {
+    match fill(cluster, database, &successor, dump).await {
         Ok(()) => cluster.swap(database, &successor).await,
         Err(e) => {
             cluster.discard(&successor).await?;
@@ -57,16 +46,9 @@ pub(crate) async fn restore(
     }
 }
 
-async fn fill(
-    cluster: &Cluster,
-    settings: &EngineSettings,
-    data: &Path,
-    database: &Database,
-    successor: &str,
-    dump: File,
-) -> Result<(), Error> {
+async fn fill(cluster: &PostgresCluster, database: &Database, successor: &str, dump: File) -> Result<(), Error> {
     let tool = cluster.make_tool(successor, &database.name).await?;
-    let program = program(cluster, settings, data, "pg_restore", &tool, successor)?
+    let program = program(cluster, "pg_restore", &tool, successor)?
         .args(["--no-owner", "--no-acl", "--exit-on-error", "--single-transaction", "--role"])
         .arg(&database.name);
     let filled = program.output(Input::File(dump)).await;
@@ -74,19 +56,8 @@ async fn fill(
     filled.map(|_| ())
 }
 
-fn program(
-    cluster: &Cluster,
-    settings: &EngineSettings,
-    data: &Path,
-    name: &str,
-    tool: &Tool,
-    database: &str,
-) -> Result<Program, Error> {
-    let socket = &cluster.socket;
-    let program = Program::new(engine::programs(settings, Some(data))?.join(name), settings.user);
-    Ok(program
-        .arg("--host")
-        .arg(&socket.folder)
-        .args(["--port", &socket.port.to_string(), "--username", &tool.login, "--dbname", database, "--no-password"])
-        .env("PGPASSWORD", tool.password.expose()))
+fn program(cluster: &PostgresCluster, name: &str, tool: &Tool, database: &str) -> Result<Program, Error> {
+    let settings = &cluster.settings;
+    let program = Program::new(engine::programs(settings, cluster.data.as_deref())?.join(name), settings.user);
+    Ok(cluster.way.log_in(program, &tool.login, &tool.password, database))
 }

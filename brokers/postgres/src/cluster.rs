@@ -1,37 +1,44 @@
 //! One running server, as its administrator sees it: databases, logins, sizes.
 //!
-//! It knows nothing of how the server is kept, so that a server of an instance's own can be used in the same way.
+//! It knows nothing of how the server is kept: the shared one, or one of an instance's own.
 
 use crate::{
-    engine::ADMIN,
+    backup,
+    engine::{self, ADMIN},
     sql::{self, Name, Text},
+    way::Way,
 };
+use async_trait::async_trait;
+use broker_sdk::osb::Parameters;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, Runtime};
-use engines::{Error, names};
+use engines::{
+    Error,
+    backups::{Note, Writer},
+    names,
+    settings::EngineSettings,
+};
 use foundation::{Secret, Shutdown};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
+use sql_broker::{Allowance, Around, Cluster, Database, Removal};
 use std::{
+    fs::File,
     path::PathBuf,
     time::{Duration, Instant},
 };
-use tokio_postgres::{Client, NoTls, error::SqlState};
+use tokio_postgres::{Client, error::SqlState};
+use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::warn;
-
-/// Where the administrator's socket is.
-#[derive(Clone, Debug)]
-pub(crate) struct Socket {
-    /// Its folder.
-    pub(crate) folder: PathBuf,
-    /// The number in its name.
-    pub(crate) port: u16,
-    /// Of [`ADMIN`].
-    pub(crate) password: Secret,
-}
+use types::Timestamp;
 
 /// A server.
-pub(crate) struct Cluster {
-    pub(crate) socket: Socket,
+pub(crate) struct PostgresCluster {
+    pub(crate) way: Way,
+    /// Where and as whom tools run.
+    pub(crate) settings: EngineSettings,
+    /// Its data folder, if that is on this machine: tools are of the same version.
+    pub(crate) data: Option<PathBuf>,
+    tls: MakeRustlsConnect,
     pool: Pool,
     /// Marks the sessions of this broker process, and of no other.
     session: String,
@@ -39,35 +46,14 @@ pub(crate) struct Cluster {
     shutdown: Shutdown,
 }
 
-/// A database of an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Database {
-    /// Its name, which is also that of its owner role.
-    pub(crate) name: String,
-    /// `C.UTF-8`, or an ICU locale.
-    pub(crate) collation: String,
-    /// Size beyond which writing is taken away.
-    pub(crate) size_limit: i64,
-    /// Connections of one login, unless the login has fewer.
-    pub(crate) connections: i32,
-}
-
 /// How large a database is, and what follows from that.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Size {
-    pub(crate) name: String,
-    pub(crate) instance: String,
-    pub(crate) bytes: i64,
-    pub(crate) limit: i64,
-    pub(crate) frozen: bool,
-}
-
-/// What an instance may have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Allowance {
-    pub(crate) size_bytes: i64,
-    pub(crate) connections: i32,
-    pub(crate) collation: String,
+struct Size {
+    name: String,
+    instance: String,
+    bytes: i64,
+    limit: i64,
+    frozen: bool,
 }
 
 /// The collation of databases that are made before they are asked for.
@@ -80,21 +66,27 @@ fn failed(e: tokio_postgres::Error) -> Error {
     Error::server(e)
 }
 
-impl Cluster {
-    pub(crate) fn new(socket: Socket, mut rng: StdRng, shutdown: Shutdown) -> Result<Self, Error> {
-        let session = names::random('b', &mut rng);
-        let config = Self::options(&socket, &session, "postgres");
-        let manager = Manager::from_config(config, NoTls, ManagerConfig::default());
-        let builder = Pool::builder(manager).max_size(10).runtime(Runtime::Tokio1).wait_timeout(Some(Duration::from_secs(120)));
-        let pool = builder.create_timeout(Some(Duration::from_secs(10))).build().map_err(Error::server)?;
-        Ok(Self { socket, pool, session, rng: Mutex::new(rng), shutdown })
-    }
+/// As the server keeps sizes.
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+fn unsigned(bytes: Option<i64>) -> u64 {
+    u64::try_from(bytes.unwrap_or_default()).unwrap_or_default()
+}
+/// As the server keeps numbers of connections.
+fn count(connections: u32) -> i32 {
+    i32::try_from(connections).unwrap_or(i32::MAX)
+}
 
-    fn options(socket: &Socket, session: &str, database: &str) -> tokio_postgres::Config {
-        let mut config = tokio_postgres::Config::new();
-        config.host_path(&socket.folder).port(socket.port).dbname(database).user(ADMIN).password(socket.password.expose());
-        config.application_name(session).options("-c statement_timeout=0 -c lock_timeout=30s").connect_timeout(SESSIONS_END);
-        config
+impl PostgresCluster {
+    /// The server at the end of `way`, with so many connections of the administrator at once.
+    pub(crate) fn new(way: Way, data: Option<PathBuf>, most: usize, around: Around) -> Result<Self, Error> {
+        let Around { settings, session, rng, shutdown } = around;
+        let tls = way.tls()?;
+        let manager = Manager::from_config(way.options(&session, "postgres"), tls.clone(), ManagerConfig::default());
+        let builder = Pool::builder(manager).max_size(most).runtime(Runtime::Tokio1).wait_timeout(Some(Duration::from_secs(120)));
+        let pool = builder.create_timeout(Some(Duration::from_secs(10))).build().map_err(Error::server)?;
+        Ok(Self { way, settings, data, tls, pool, session, rng: Mutex::new(rng), shutdown })
     }
 
     /// A connection of the administrator to the database that has no tenant. There are few: who has one hands it on, and never
@@ -106,8 +98,8 @@ impl Cluster {
     /// A connection of the administrator to a tenant's database. Nothing that a tenant wrote may run in it by itself, so names
     /// are looked up in the system's schema alone.
     async fn inside(&self, database: &str) -> Result<Client, Error> {
-        let config = Self::options(&self.socket, &self.session, database);
-        let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+        let config = self.way.options(&self.session, database);
+        let (client, connection) = config.connect(self.tls.clone()).await.map_err(failed)?;
         self.shutdown.spawn(async move {
             let _ = connection.await;
         });
@@ -115,80 +107,11 @@ impl Cluster {
         Ok(client)
     }
 
-    pub(crate) async fn probe(&self) -> Result<(), Error> {
-        let config = Self::options(&self.socket, &self.session, "postgres");
-        let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
-        let answer = async {
-            let answer = client.simple_query("SELECT 1").await;
-            drop(client);
-            answer
-        };
-        let (answer, _) = tokio::join!(answer, connection);
-        answer.map(|_| ()).map_err(failed)
-    }
-
-    /// Makes what must be there in every server, and clears away what a killed broker left half made.
-    pub(crate) async fn settle(&self) -> Result<(), Error> {
-        let admin = self.admin().await?;
-        self.end_predecessors(&admin).await?;
-        admin.batch_execute(sql::SETTLE).await.map_err(failed)?;
-        // Those with an instance are made again, or removed, when their operation is repeated
-        let left = "SELECT name FROM cupola.databases WHERE state IN ('making', 'dropping') AND instance IS NULL";
-        for row in admin.query(left, &[]).await.map_err(failed)? {
-            self.drop_database(&admin, &row.get::<_, String>(0)).await?;
-        }
-        // Shut for a moment when the broker was killed
-        let shut = "SELECT d.datname FROM pg_database d JOIN cupola.databases i ON i.name = d.datname \
-                    WHERE d.datconnlimit = 0 AND i.state IN ('ready', 'spare')";
-        for row in admin.query(shut, &[]).await.map_err(failed)? {
-            Self::open(&admin, &row.get::<_, String>(0)).await?;
-        }
-        let tools = "SELECT rolname FROM pg_roles WHERE rolname LIKE 't________________________' AND rolcanlogin";
-        for row in admin.query(tools, &[]).await.map_err(failed)? {
-            self.drop_role(&admin, &row.get::<_, String>(0), None).await?;
-        }
-        Ok(())
-    }
-
-    /// Reads configuration and certificates again.
-    pub(crate) async fn reload(&self) -> Result<(), Error> {
-        self.admin().await?.execute("SELECT pg_reload_conf()", &[]).await.map(|_| ()).map_err(failed)
-    }
-
-    /// As the server says it: `15.8 (Debian 15.8-0+deb12u1)`.
-    pub(crate) async fn version(&self) -> Result<String, Error> {
-        let row = self.admin().await?.query_one("SHOW server_version", &[]).await.map_err(failed)?;
-        Ok(row.get(0))
-    }
-
     fn random_name(&self, letter: char) -> String {
         names::random(letter, &mut *self.rng.lock())
     }
-    pub(crate) fn password(&self) -> String {
+    fn password(&self) -> String {
         names::password(&mut *self.rng.lock())
-    }
-
-    /// The finished database of an instance.
-    pub(crate) async fn find(&self, instance: &str) -> Result<Option<Database>, Error> {
-        let admin = self.admin().await?;
-        let statement = "SELECT name, collation_name, size_limit, connections FROM cupola.databases \
-                         WHERE instance = $1 AND state = 'ready'";
-        let row = admin.query_opt(statement, &[&instance]).await.map_err(failed)?;
-        Ok(row.map(|row| Database { name: row.get(0), collation: row.get(1), size_limit: row.get(2), connections: row.get(3) }))
-    }
-
-    /// Makes the database of an instance, or finds it; with the limits of `allowance` either way.
-    pub(crate) async fn provide(&self, instance: &str, allowance: &Allowance) -> Result<Database, Error> {
-        if let Some(found) = self.find(instance).await? {
-            self.set_limits(instance, allowance).await?;
-            return Ok(Database { size_limit: allowance.size_bytes, connections: allowance.connections, ..found });
-        }
-        // What a killed broker began
-        self.retire(instance).await?;
-        if allowance.collation != USUAL_COLLATION || !self.claim(instance, allowance).await? {
-            self.make(&self.admin().await?, &self.random_name('d'), Some(instance), None, allowance).await?;
-        }
-        self.find(instance).await?.ok_or_else(|| Error::server("a database vanished while it was being made"))
     }
 
     /// Takes one of the spare databases; false if there is none.
@@ -197,23 +120,11 @@ impl Cluster {
                          made_at = now() WHERE name = (SELECT name FROM cupola.databases WHERE state = 'spare' \
                          ORDER BY made_at LIMIT 1 FOR UPDATE SKIP LOCKED)";
         let admin = self.admin().await?;
-        let taken =
-            admin.execute(statement, &[&instance, &allowance.size_bytes, &allowance.connections]).await.map_err(failed)?;
+        let taken = admin
+            .execute(statement, &[&instance, &signed(allowance.size_bytes), &count(allowance.connections)])
+            .await
+            .map_err(failed)?;
         Ok(taken == 1)
-    }
-
-    /// Makes spare databases until there are `count`; returns how many it made.
-    pub(crate) async fn stock(&self, count: usize) -> Result<usize, Error> {
-        let allowance = Allowance { size_bytes: 0, connections: 0, collation: USUAL_COLLATION.to_owned() };
-        for made in 0_usize.. {
-            let statement = "SELECT count(*) FROM cupola.databases WHERE state = 'spare'";
-            let present: i64 = self.admin().await?.query_one(statement, &[]).await.map_err(failed)?.get(0);
-            if usize::try_from(present).unwrap_or_default() >= count || self.shutdown.is_requested() {
-                return Ok(made);
-            }
-            self.make(&self.admin().await?, &self.random_name('d'), None, None, &allowance).await?;
-        }
-        Ok(0)
     }
 
     /// Makes a database: for an instance; as a spare one; or, with an `owner` that is there already, to take the place of that
@@ -229,8 +140,9 @@ impl Cluster {
         let role = owner.unwrap_or(name);
         let row = "INSERT INTO cupola.databases (name, owner, instance, state, collation_name, size_limit, connections) \
                    VALUES ($1, $2, $3, 'making', $4, $5, $6)";
-        let Allowance { size_bytes, connections, collation } = allowance;
-        admin.execute(row, &[&name, &role, &instance, collation, size_bytes, connections]).await.map_err(failed)?;
+        let Allowance { collation, .. } = allowance;
+        let (size_bytes, connections) = (signed(allowance.size_bytes), count(allowance.connections));
+        admin.execute(row, &[&name, &role, &instance, collation, &size_bytes, &connections]).await.map_err(failed)?;
         if owner.is_none() {
             admin.batch_execute(&format!("CREATE ROLE {} NOLOGIN", Name(role))).await.map_err(failed)?;
         }
@@ -255,60 +167,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Changes the limits of an instance and of the logins that it has.
-    pub(crate) async fn set_limits(&self, instance: &str, allowance: &Allowance) -> Result<(), Error> {
-        let mut admin = self.admin().await?;
-        let transaction = admin.transaction().await.map_err(failed)?;
-        let row = "UPDATE cupola.databases SET size_limit = $2, connections = $3 WHERE instance = $1 RETURNING name, \
-                   (SELECT connections FROM cupola.databases WHERE instance = $1)";
-        let row =
-            transaction.query_opt(row, &[&instance, &allowance.size_bytes, &allowance.connections]).await.map_err(failed)?;
-        let Some(row) = row else { return Err(Error::server("the instance has no database")) };
-        let (name, before): (String, i32) = (row.get(0), row.get(1));
-        let members = "SELECT m.rolname, m.rolconnlimit FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member \
-                       JOIN pg_roles r ON r.oid = a.roleid WHERE r.rolname = $1 AND m.rolname LIKE 'u%'";
-        for login in transaction.query(members, &[&name]).await.map_err(failed)? {
-            let (login, limit): (String, i32) = (login.get(0), login.get(1));
-            // A login that asked for fewer keeps that, as far as the new plan allows it
-            let limit = if limit == before { allowance.connections } else { limit.min(allowance.connections) };
-            let statement = format!("ALTER ROLE {} CONNECTION LIMIT {limit}", Name(&login));
-            transaction.batch_execute(&statement).await.map_err(failed)?;
-        }
-        transaction.commit().await.map_err(failed)
-    }
-
-    /// Adds extensions that are not there yet, with the tenant's rights: only those that the server trusts everybody with.
-    pub(crate) async fn extend(&self, database: &Database, extensions: &[String]) -> Result<(), Error> {
-        if extensions.is_empty() {
-            return Ok(());
-        }
-        let inside = self.inside(&database.name).await?;
-        let mut text = format!("SET ROLE {};", Name(&database.name));
-        for extension in extensions {
-            text.push_str(&format!("CREATE EXTENSION IF NOT EXISTS {} SCHEMA public CASCADE;", Name(extension)));
-        }
-        inside.batch_execute(&text).await.map_err(failed)
-    }
-
-    /// Makes a login for the database, or gives it this password if it is there.
-    pub(crate) async fn log_in(&self, login: &str, password: &str, database: &Database, connections: i32) -> Result<(), Error> {
-        let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
-        let admin = self.admin().await?;
-        let there = admin.query_opt("SELECT FROM pg_roles WHERE rolname = $1", &[&login]).await.map_err(failed)?;
-        let verb = if there.is_some() { "ALTER" } else { "CREATE" };
-        let (login, owner) = (Name(login), Name(&database.name));
-        // Not in one string with the rest: several statements in one are one transaction
-        let text = format!(
-            "{verb} ROLE {login} LOGIN INHERIT CONNECTION LIMIT {connections} PASSWORD {};
-             GRANT {owner} TO {login};
-             ALTER ROLE {login} SET role = {owner};",
-            Text(&verifier)
-        );
-        admin.batch_execute(&text).await.map_err(failed)
-    }
-
     /// Removes a login: its sessions end, what it owns goes to the owner role.
-    pub(crate) async fn log_out(&self, login: &str, owner: Option<&str>) -> Result<(), Error> {
+    async fn end_login(&self, login: &str, owner: Option<&str>) -> Result<(), Error> {
         let admin = self.admin().await?;
         if admin.query_opt("SELECT FROM pg_roles WHERE rolname = $1", &[&login]).await.map_err(failed)?.is_none() {
             return Ok(());
@@ -369,42 +229,8 @@ impl Cluster {
         }
     }
 
-    /// Takes the database of an instance away, from the instance and from all its logins, at once and for good; says how much
-    /// that was. [`Cluster::sweep`] drops it: the server writes everything that it has in memory before it drops a database,
-    /// which takes longer than all the rest.
-    pub(crate) async fn retire(&self, instance: &str) -> Result<Option<Removal>, Error> {
-        let admin = self.admin().await?;
-        let found = "SELECT i.name, (SELECT pg_database_size(d.oid) FROM pg_database d WHERE d.datname = i.name) \
-                     FROM cupola.databases i WHERE i.instance = $1";
-        let Some(row) = admin.query_opt(found, &[&instance]).await.map_err(failed)? else { return Ok(None) };
-        let (name, bytes): (String, Option<i64>) = (row.get(0), row.get(1));
-        let logins = Self::logins(&admin, &name).await?;
-        let mut text = String::new();
-        for login in &logins {
-            text.push_str(&format!("ALTER ROLE {} NOLOGIN;", Name(login)));
-        }
-        if bytes.is_some() {
-            text.push_str(&format!("ALTER DATABASE {} CONNECTION LIMIT 0;", Name(&name)));
-        }
-        let row = format!("UPDATE cupola.databases SET state = 'dropping', instance = NULL WHERE name = {}", Text(&name));
-        admin.batch_execute(&(text + &row)).await.map_err(failed)?;
-        Self::end_sessions(&admin, "datname", &name).await?;
-        Ok(Some(Removal { name, bytes: bytes.unwrap_or_default(), logins: logins.len() }))
-    }
-
-    /// Drops what was retired; returns how many databases that were.
-    pub(crate) async fn sweep(&self) -> Result<usize, Error> {
-        let admin = self.admin().await?;
-        let left = "SELECT name FROM cupola.databases WHERE state = 'dropping'";
-        let left = admin.query(left, &[]).await.map_err(failed)?;
-        for row in &left {
-            self.drop_database(&admin, &row.get::<_, String>(0)).await?;
-        }
-        Ok(left.len())
-    }
-
     /// The logins of an owner role, those of tools among them.
-    async fn logins(admin: &Object, owner: &str) -> Result<Vec<String>, Error> {
+    async fn members(admin: &Object, owner: &str) -> Result<Vec<String>, Error> {
         let members = "SELECT m.rolname FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member \
                        JOIN pg_roles r ON r.oid = a.roleid WHERE r.rolname = $1 AND m.rolname ~ '^[ut][0-9a-f]{24}$'";
         let members = admin.query(members, &[&owner]).await.map_err(failed)?;
@@ -413,7 +239,7 @@ impl Cluster {
 
     /// Drops a database, the owner role of the same name with its logins, and the row; returns how many logins there were.
     async fn drop_database(&self, admin: &Object, name: &str) -> Result<usize, Error> {
-        let logins = Self::logins(admin, name).await?;
+        let logins = Self::members(admin, name).await?;
         for login in &logins {
             admin.batch_execute(&format!("ALTER ROLE {} NOLOGIN", Name(login))).await.map_err(failed)?;
         }
@@ -435,14 +261,8 @@ impl Cluster {
         Ok(logins.len())
     }
 
-    /// How many instances have a database.
-    pub(crate) async fn instances(&self) -> Result<i64, Error> {
-        let statement = "SELECT count(*) FROM cupola.databases WHERE instance IS NOT NULL";
-        Ok(self.admin().await?.query_one(statement, &[]).await.map_err(failed)?.get(0))
-    }
-
     /// The sizes of all instances, or of one.
-    pub(crate) async fn sizes(&self, instance: Option<&str>) -> Result<Vec<Size>, Error> {
+    async fn sizes(&self, instance: Option<&str>) -> Result<Vec<Size>, Error> {
         let statement = "SELECT i.name, i.instance, pg_database_size(d.oid), i.size_limit, \
                          NOT has_database_privilege(i.name, d.oid, 'CREATE') \
                          FROM cupola.databases i JOIN pg_database d ON d.datname = i.name \
@@ -456,35 +276,6 @@ impl Cluster {
             frozen: row.get(4),
         };
         Ok(rows.into_iter().map(size).collect())
-    }
-
-    /// Takes writing away from databases that are too large, and gives it back to those that are not any more.
-    pub(crate) async fn enforce(&self, instance: Option<&str>) -> Result<(), Error> {
-        for size in self.sizes(instance).await? {
-            let Size { name, bytes, limit, .. } = &size;
-            let changed = match (bytes > limit, size.frozen) {
-                (true, false) => {
-                    warn!(
-                        instance.id = size.instance,
-                        size_bytes = bytes,
-                        limit_bytes = limit,
-                        "too large: writing is taken away"
-                    );
-                    self.freeze(name).await
-                }
-                (false, true) => {
-                    warn!(instance.id = size.instance, size_bytes = bytes, limit_bytes = limit, "small enough: writing is back");
-                    self.thaw(name).await
-                }
-                (true, true) => self.shrink(name).await,
-                (false, false) => Ok(()),
-            };
-            // The others must not wait for one that is in trouble; the next round tries again
-            if let Err(e) = changed {
-                warn!(error = &e as &dyn std::error::Error, instance.id = size.instance, "cannot enforce the size");
-            }
-        }
-        Ok(())
     }
 
     async fn freeze(&self, name: &str) -> Result<(), Error> {
@@ -502,7 +293,7 @@ impl Cluster {
         frozen
     }
 
-    pub(crate) async fn thaw(&self, name: &str) -> Result<(), Error> {
+    async fn thaw(&self, name: &str) -> Result<(), Error> {
         let mut inside = self.inside(name).await?;
         let transaction = inside.transaction().await.map_err(failed)?;
         transaction.batch_execute(&sql::thaw(name, name)).await.map_err(failed)?;
@@ -523,7 +314,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// A connection to a database that nobody else uses; [`Cluster::open`] lets the others in again.
+    /// A connection to a database that nobody else uses; [`PostgresCluster::open`] lets the others in again.
     async fn alone(&self, admin: &Object, name: &str) -> Result<Client, Error> {
         admin.batch_execute(&format!("ALTER DATABASE {} CONNECTION LIMIT 0", Name(name))).await.map_err(failed)?;
         Self::end_sessions(admin, "datname", name).await?;
@@ -547,14 +338,14 @@ impl Cluster {
     }
 
     /// A login for a tool that reads or fills `database` with the rights of `owner`, never with more: what a tenant wrote may
-    /// run in it. To be dropped by [`Cluster::drop_tool`].
+    /// run in it. To be dropped by [`PostgresCluster::drop_tool`].
     pub(crate) async fn make_tool(&self, database: &str, owner: &str) -> Result<Tool, Error> {
         let inside = self.inside(database).await?;
         self.hand_over_all(&inside, owner).await?;
         let tool = Tool { login: self.random_name('t'), password: Secret::new(self.password()) };
         let verifier = postgres_protocol::password::scram_sha_256(tool.password.expose().as_bytes());
         let text = format!(
-            "CREATE ROLE {0} LOGIN INHERIT CONNECTION LIMIT 4 PASSWORD {1}; GRANT {2} TO {0}; ALTER ROLE {0} SET role = {2};
+            "CREATE ROLE {0} LOGIN INHERIT CONNECTION LIMIT 4 PASSWORD {1}; GRANT {2}, cupola_tools TO {0}; ALTER ROLE {0} SET role = {2};
              ALTER ROLE {0} SET statement_timeout = 0; ALTER ROLE {0} SET idle_in_transaction_session_timeout = 0;",
             Name(&tool.login),
             Text(&verifier),
@@ -565,14 +356,14 @@ impl Cluster {
     }
 
     pub(crate) async fn drop_tool(&self, tool: &Tool, owner: &str) -> Result<(), Error> {
-        self.log_out(&tool.login, Some(owner)).await
+        self.end_login(&tool.login, Some(owner)).await
     }
 
-    /// An empty database that will take the place of `database`; unknown to everybody but the caller until [`Cluster::swap`].
+    /// An empty database that will take the place of `database`; unknown to everybody but the caller until [`PostgresCluster::swap`].
     pub(crate) async fn make_successor(&self, database: &Database) -> Result<String, Error> {
         let name = self.random_name('d');
-        let Database { size_limit, connections, collation, .. } = database;
-        let allowance = Allowance { size_bytes: *size_limit, connections: *connections, collation: collation.clone() };
+        let Database { size_bytes, connections, collation, .. } = database;
+        let allowance = Allowance { size_bytes: *size_bytes, connections: *connections, collation: collation.clone() };
         self.make(&self.admin().await?, &name, None, Some(&database.name), &allowance).await?;
         Ok(name)
     }
@@ -609,16 +400,246 @@ impl Cluster {
     }
 }
 
-/// What was removed with an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Removal {
-    pub(crate) name: String,
-    pub(crate) bytes: i64,
-    pub(crate) logins: usize,
-}
-
 /// A login for a tool.
 pub(crate) struct Tool {
     pub(crate) login: String,
     pub(crate) password: Secret,
+}
+
+#[async_trait]
+impl Cluster for PostgresCluster {
+    async fn probe(&self) -> Result<(), Error> {
+        let config = self.way.options(&self.session, "postgres");
+        let (client, connection) = config.connect(self.tls.clone()).await.map_err(failed)?;
+        let answer = async {
+            let answer = client.simple_query("SELECT 1").await;
+            drop(client);
+            answer
+        };
+        let (answer, _) = tokio::join!(answer, connection);
+        answer.map(|_| ()).map_err(failed)
+    }
+
+    async fn settle(&self) -> Result<(), Error> {
+        let admin = self.admin().await?;
+        self.end_predecessors(&admin).await?;
+        admin.batch_execute(sql::SETTLE).await.map_err(failed)?;
+        // Those with an instance are made again, or removed, when their operation is repeated
+        let left = "SELECT name FROM cupola.databases WHERE state IN ('making', 'dropping') AND instance IS NULL";
+        for row in admin.query(left, &[]).await.map_err(failed)? {
+            self.drop_database(&admin, &row.get::<_, String>(0)).await?;
+        }
+        // Shut for a moment when the broker was killed
+        let shut = "SELECT d.datname FROM pg_database d JOIN cupola.databases i ON i.name = d.datname \
+                    WHERE d.datconnlimit = 0 AND i.state IN ('ready', 'spare')";
+        for row in admin.query(shut, &[]).await.map_err(failed)? {
+            Self::open(&admin, &row.get::<_, String>(0)).await?;
+        }
+        let tools = "SELECT rolname FROM pg_roles WHERE rolname ~ '^t[0-9a-f]{24}$'";
+        for row in admin.query(tools, &[]).await.map_err(failed)? {
+            let tool = row.get::<_, String>(0);
+            // It may still be at work, with locks that the removal would wait for
+            admin.batch_execute(&format!("ALTER ROLE {} NOLOGIN", Name(&tool))).await.map_err(failed)?;
+            Self::end_sessions(&admin, "usename", &tool).await?;
+            self.drop_role(&admin, &tool, None).await?;
+        }
+        Ok(())
+    }
+
+    async fn reload(&self) -> Result<(), Error> {
+        self.admin().await?.execute("SELECT pg_reload_conf()", &[]).await.map(|_| ()).map_err(failed)
+    }
+
+    async fn version(&self) -> Result<String, Error> {
+        let row = self.admin().await?.query_one("SHOW server_version", &[]).await.map_err(failed)?;
+        Ok(engine::semantic(row.get(0)))
+    }
+
+    async fn find(&self, instance: &str) -> Result<Option<Database>, Error> {
+        let admin = self.admin().await?;
+        let statement = "SELECT name, collation_name, size_limit, connections FROM cupola.databases \
+                         WHERE instance = $1 AND state = 'ready'";
+        let row = admin.query_opt(statement, &[&instance]).await.map_err(failed)?;
+        let database = |row: tokio_postgres::Row| Database {
+            name: row.get(0),
+            collation: row.get(1),
+            size_bytes: u64::try_from(row.get::<_, i64>(2)).unwrap_or_default(),
+            connections: u32::try_from(row.get::<_, i32>(3)).unwrap_or_default(),
+        };
+        Ok(row.map(database))
+    }
+
+    async fn provide(&self, instance: &str, allowance: &Allowance) -> Result<Database, Error> {
+        if let Some(found) = self.find(instance).await? {
+            self.set_limits(instance, allowance).await?;
+            return Ok(Database { size_bytes: allowance.size_bytes, connections: allowance.connections, ..found });
+        }
+        // What a killed broker began
+        self.remove(instance).await?;
+        if allowance.collation != USUAL_COLLATION || !self.claim(instance, allowance).await? {
+            self.make(&self.admin().await?, &self.random_name('d'), Some(instance), None, allowance).await?;
+        }
+        self.find(instance).await?.ok_or_else(|| Error::server("a database vanished while it was being made"))
+    }
+
+    async fn set_limits(&self, instance: &str, allowance: &Allowance) -> Result<(), Error> {
+        let mut admin = self.admin().await?;
+        let transaction = admin.transaction().await.map_err(failed)?;
+        let row = "UPDATE cupola.databases SET size_limit = $2, connections = $3 WHERE instance = $1 RETURNING name, \
+                   (SELECT connections FROM cupola.databases WHERE instance = $1)";
+        let row = transaction
+            .query_opt(row, &[&instance, &signed(allowance.size_bytes), &count(allowance.connections)])
+            .await
+            .map_err(failed)?;
+        let Some(row) = row else { return Err(Error::server("the instance has no database")) };
+        let (name, before): (String, i32) = (row.get(0), row.get(1));
+        let members = "SELECT m.rolname, m.rolconnlimit FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member \
+                       JOIN pg_roles r ON r.oid = a.roleid WHERE r.rolname = $1 AND m.rolname LIKE 'u%'";
+        for login in transaction.query(members, &[&name]).await.map_err(failed)? {
+            let (login, limit): (String, i32) = (login.get(0), login.get(1));
+            // A login that asked for fewer keeps that, as far as the new plan allows it
+            let most = count(allowance.connections);
+            let limit = if limit == before { most } else { limit.min(most) };
+            let statement = format!("ALTER ROLE {} CONNECTION LIMIT {limit}", Name(&login));
+            transaction.batch_execute(&statement).await.map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)
+    }
+
+    /// Adds extensions that are not there yet, with the tenant's rights: only those that the server trusts everybody with.
+    async fn extend(&self, database: &Database, parameters: &Parameters) -> Result<(), Error> {
+        let extensions = extensions(parameters);
+        if extensions.is_empty() {
+            return Ok(());
+        }
+        let inside = self.inside(&database.name).await?;
+        let mut text = format!("SET ROLE {};", Name(&database.name));
+        for extension in extensions {
+            text.push_str(&format!("CREATE EXTENSION IF NOT EXISTS {} SCHEMA public CASCADE;", Name(&extension)));
+        }
+        inside.batch_execute(&text).await.map_err(failed)
+    }
+
+    /// The database is dropped later, by [`Cluster::sweep`]: the server writes everything that it has in memory before it drops
+    /// one, which takes longer than all the rest.
+    async fn remove(&self, instance: &str) -> Result<Option<Removal>, Error> {
+        let admin = self.admin().await?;
+        let found = "SELECT i.name, (SELECT pg_database_size(d.oid) FROM pg_database d WHERE d.datname = i.name) \
+                     FROM cupola.databases i WHERE i.instance = $1";
+        let Some(row) = admin.query_opt(found, &[&instance]).await.map_err(failed)? else { return Ok(None) };
+        let (name, bytes): (String, Option<i64>) = (row.get(0), row.get(1));
+        let logins = Self::members(&admin, &name).await?;
+        let mut text = String::new();
+        for login in &logins {
+            text.push_str(&format!("ALTER ROLE {} NOLOGIN;", Name(login)));
+        }
+        if bytes.is_some() {
+            text.push_str(&format!("ALTER DATABASE {} CONNECTION LIMIT 0;", Name(&name)));
+        }
+        let row = format!("UPDATE cupola.databases SET state = 'dropping', instance = NULL WHERE name = {}", Text(&name));
+        admin.batch_execute(&(text + &row)).await.map_err(failed)?;
+        Self::end_sessions(&admin, "datname", &name).await?;
+        Ok(Some(Removal { name, bytes: unsigned(bytes), logins: logins.len() }))
+    }
+
+    async fn sweep(&self) -> Result<usize, Error> {
+        let admin = self.admin().await?;
+        let left = "SELECT name FROM cupola.databases WHERE state = 'dropping'";
+        let left = admin.query(left, &[]).await.map_err(failed)?;
+        for row in &left {
+            self.drop_database(&admin, &row.get::<_, String>(0)).await?;
+        }
+        Ok(left.len())
+    }
+
+    async fn stock(&self, count: usize) -> Result<(), Error> {
+        let allowance = Allowance { size_bytes: 0, connections: 0, collation: USUAL_COLLATION.to_owned() };
+        loop {
+            let statement = "SELECT count(*) FROM cupola.databases WHERE state = 'spare'";
+            let present: i64 = self.admin().await?.query_one(statement, &[]).await.map_err(failed)?.get(0);
+            if usize::try_from(present).unwrap_or_default() >= count || self.shutdown.is_requested() {
+                return Ok(());
+            }
+            self.make(&self.admin().await?, &self.random_name('d'), None, None, &allowance).await?;
+        }
+    }
+
+    async fn log_in(&self, login: &str, password: &str, database: &Database, connections: u32) -> Result<(), Error> {
+        let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
+        let admin = self.admin().await?;
+        let there = admin.query_opt("SELECT FROM pg_roles WHERE rolname = $1", &[&login]).await.map_err(failed)?;
+        let verb = if there.is_some() { "ALTER" } else { "CREATE" };
+        let (login, owner) = (Name(login), Name(&database.name));
+        // Not in one string with the rest: several statements in one are one transaction
+        let text = format!(
+            "{verb} ROLE {login} LOGIN INHERIT CONNECTION LIMIT {connections} PASSWORD {};
+             GRANT {owner} TO {login};
+             ALTER ROLE {login} SET role = {owner};",
+            Text(&verifier)
+        );
+        admin.batch_execute(&text).await.map_err(failed)
+    }
+
+    async fn log_out(&self, login: &str, instance: &str) -> Result<(), Error> {
+        let owner = self.find(instance).await?.map(|database| database.name);
+        self.end_login(login, owner.as_deref()).await
+    }
+
+    async fn logins(&self, instance: &str) -> Result<usize, Error> {
+        let Some(database) = self.find(instance).await? else { return Ok(0) };
+        let logins = Self::members(&self.admin().await?, &database.name).await?;
+        Ok(logins.iter().filter(|login| login.starts_with('u')).count())
+    }
+
+    async fn instances(&self) -> Result<u64, Error> {
+        let statement = "SELECT count(*) FROM cupola.databases WHERE instance IS NOT NULL";
+        let row = self.admin().await?.query_one(statement, &[]).await.map_err(failed)?;
+        Ok(unsigned(row.get(0)))
+    }
+
+    async fn size_bytes(&self, instance: &str) -> Result<u64, Error> {
+        let sizes = self.sizes(Some(instance)).await?;
+        Ok(sizes.iter().map(|size| unsigned(Some(size.bytes))).sum())
+    }
+
+    async fn enforce(&self, instance: Option<&str>) -> Result<(), Error> {
+        for size in self.sizes(instance).await? {
+            let Size { name, bytes, limit, .. } = &size;
+            let changed = match (bytes > limit, size.frozen) {
+                (true, false) => {
+                    warn!(
+                        instance.id = size.instance,
+                        size_bytes = bytes,
+                        limit_bytes = limit,
+                        "too large: writing is taken away"
+                    );
+                    self.freeze(name).await
+                }
+                (false, true) => {
+                    warn!(instance.id = size.instance, size_bytes = bytes, limit_bytes = limit, "small enough: writing is back");
+                    self.thaw(name).await
+                }
+                (true, true) => self.shrink(name).await,
+                (false, false) => Ok(()),
+            };
+            // The others must not wait for one that is in trouble; the next round tries again
+            if let Err(e) = changed {
+                warn!(error = &e as &dyn std::error::Error, instance.id = size.instance, "cannot enforce the size");
+            }
+        }
+        Ok(())
+    }
+
+    async fn dump(&self, database: &Database, into: Writer, now: Timestamp) -> Result<Note, Error> {
+        backup::dump(self, database, into, now).await
+    }
+
+    async fn restore(&self, database: &Database, dump: File) -> Result<(), Error> {
+        backup::restore(self, database, dump).await
+    }
+}
+
+fn extensions(parameters: &Parameters) -> Vec<String> {
+    let list = parameters.get("extensions").and_then(|value| value.as_array());
+    list.into_iter().flatten().filter_map(|value| value.as_str().map(str::to_owned)).collect()
 }

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use engines::{Engine, Error, Program, Signal, User, files, settings::EngineSettings};
 use foundation::Secret;
+use sql_broker::Cluster;
 use std::{
     fmt::Write,
     fs,
@@ -10,22 +11,20 @@ use std::{
     sync::Arc,
 };
 
-use crate::cluster::Cluster;
-
 /// The role of the broker; the only superuser.
 pub(crate) const ADMIN: &str = "cupola";
 
 /// PostgreSQL in a folder of the broker.
-pub(crate) struct Postgres {
+pub(crate) struct SharedServer {
     settings: EngineSettings,
     /// `sockets/`, `tls/`, configuration and the administrator's password.
     folder: PathBuf,
     password: Secret,
-    cluster: Arc<Cluster>,
+    cluster: Arc<dyn Cluster>,
 }
 
-impl Postgres {
-    pub(crate) fn new(settings: EngineSettings, folder: PathBuf, password: Secret, cluster: Arc<Cluster>) -> Self {
+impl SharedServer {
+    pub(crate) fn new(settings: EngineSettings, folder: PathBuf, password: Secret, cluster: Arc<dyn Cluster>) -> Self {
         Self { settings, folder, password, cluster }
     }
 
@@ -130,7 +129,7 @@ hostssl   samerole  all       all         scram-sha-256
 ";
 
 #[async_trait]
-impl Engine for Postgres {
+impl Engine for SharedServer {
     fn name(&self) -> &'static str {
         "postgres"
     }
@@ -207,13 +206,8 @@ pub(crate) async fn version(settings: &EngineSettings, data: Option<&Path>) -> R
     Ok(semantic(&String::from_utf8_lossy(&said)))
 }
 
-/// Whether the server that runs is of another version than the programs on the disk.
-pub(crate) async fn runs_another(cluster: &Cluster, installed: &str) -> Result<bool, Error> {
-    Ok(semantic(&cluster.version().await?) != installed)
-}
-
 /// `postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)`: `15.8.0`.
-fn semantic(said: &str) -> String {
+pub(crate) fn semantic(said: &str) -> String {
     let words = said.split_whitespace();
     let number = words.into_iter().find(|word| word.starts_with(|c: char| c.is_ascii_digit())).unwrap_or_default();
     let mut parts = number.split('.').map(|part| part.parse::<u32>().unwrap_or(0));

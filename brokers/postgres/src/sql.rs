@@ -128,6 +128,7 @@ pub(crate) const SETTLE: &str = "
     REVOKE ALL ON DATABASE template1 FROM PUBLIC;
     DO $$ BEGIN
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'cupola_frozen') THEN CREATE ROLE cupola_frozen NOLOGIN; END IF;
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'cupola_tools') THEN CREATE ROLE cupola_tools NOLOGIN; END IF;
     END $$;
     CREATE SCHEMA IF NOT EXISTS cupola;
     CREATE TABLE IF NOT EXISTS cupola.databases (

@@ -7,13 +7,10 @@ use broker_sdk::{
 };
 use engines::{
     Phase,
-    settings::{EngineSection, PlanSection},
+    settings::{EngineSection, PlanSection, WorkloadsSection},
 };
 use foundation::{Secret, Shutdown, SystemClock, config::TlsSection};
-use mysql_broker::{
-    MysqlBroker, Outside,
-    config::{Config, Raw},
-};
+use mysql_broker::{MysqlBroker, Outside, Raw};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use std::{
@@ -28,6 +25,10 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use types::Timestamp;
 
+#[path = "../../../sql/tests/platform/mod.rs"]
+mod platform;
+pub(crate) use platform::{Api, Platform};
+
 /// One broker and its folder; killed and started again at will.
 pub(crate) struct World {
     _folder: TempDir,
@@ -35,6 +36,7 @@ pub(crate) struct World {
     runtime: Option<Runtime>,
     shutdown: Shutdown,
     broker: Option<MysqlBroker>,
+    pub(crate) platform: Platform,
 }
 
 impl World {
@@ -70,7 +72,7 @@ impl World {
                 address: "127.0.0.1".parse().unwrap(),
                 port: free_port(),
                 host: None,
-                tls,
+                tls: tls.clone(),
                 programs: None,
                 user: root.then_some(65_534),
                 max_connections: 100,
@@ -79,12 +81,21 @@ impl World {
                 check_interval_s: 3600,
                 largest_backup_mb: 100,
             },
+            spare: None,
             plans: vec![plan("shared", 64, 5), plan("large", 1024, 10)],
+            workloads: Some(WorkloadsSection {
+                controller: "https://127.0.0.1:1".into(),
+                tls: tls.clone(),
+                stack: "engines".into(),
+                ports: free_ports(),
+            }),
+            dedicated: Default::default(),
         };
         let state = folder.path().join("state");
         std::fs::create_dir(&state).unwrap();
         std::fs::set_permissions(&state, PermissionsExt::from_mode(0o755)).unwrap();
-        let mut world = Self { _folder: folder, raw, runtime: None, shutdown: Shutdown::new(), broker: None };
+        let platform = Platform::new(folder.path().join("volumes"), raw.engine.user);
+        let mut world = Self { _folder: folder, raw, runtime: None, shutdown: Shutdown::new(), broker: None, platform };
         world.start();
         Some(world)
     }
@@ -92,8 +103,9 @@ impl World {
     pub(crate) fn start(&mut self) {
         let runtime = Runtime::new().unwrap();
         self.shutdown = Shutdown::new();
-        let config = Config::check(self.raw.clone()).unwrap();
-        let outside = Outside { clock: Arc::new(SystemClock), rng: foundation::rng() };
+        let config = mysql_broker::check(self.raw.clone()).unwrap();
+        let outside =
+            Outside { clock: Arc::new(SystemClock), rng: foundation::rng(), workloads: Some(Arc::new(self.platform.clone())) };
         let broker = runtime.block_on(async {
             let broker = mysql_broker::open(config, outside, &self.shutdown).await.unwrap();
             broker.started(vec![]).await.unwrap();
@@ -130,6 +142,27 @@ impl World {
         }
     }
 
+    /// Kills the broker that runs, if one does, and starts one with the SDK's server: operations that were under way go on.
+    pub(crate) fn serve(&mut self) -> Api {
+        if self.runtime.is_some() {
+            self.kill();
+        }
+        let runtime = Runtime::new().unwrap();
+        self.shutdown = Shutdown::new();
+        let config = mysql_broker::check(self.raw.clone()).unwrap();
+        let platform: Arc<dyn sql_broker::Workloads> = Arc::new(self.platform.clone());
+        let outside = Outside { clock: Arc::new(SystemClock), rng: foundation::rng(), workloads: Some(platform) };
+        let settings = Settings::check(self.raw.server.clone()).unwrap();
+        let (broker, address) = runtime.block_on(async {
+            let broker = mysql_broker::open(config, outside, &self.shutdown).await.unwrap();
+            let served = Arc::new(broker.clone());
+            let address = broker_sdk::start(served, settings, broker_sdk::Outside::real(), &self.shutdown).await.unwrap();
+            (broker, address)
+        });
+        (self.runtime, self.broker) = (Some(runtime), Some(broker));
+        Api::new(address, "mysql")
+    }
+
     /// Runs the whole contract of the API against the broker, as a platform meets it; what is broken, as text.
     pub(crate) fn broken(&self) -> Vec<String> {
         self.run(async {
@@ -151,12 +184,24 @@ impl World {
 
     /// Statements as the administrator.
     pub(crate) async fn admin(&self, statement: &str) -> Vec<String> {
+        lines(tokio::process::Command::from(self.administrator(statement)).output().await.unwrap()).unwrap()
+    }
+
+    pub(crate) fn administrator(&self, statement: &str) -> Command {
         let engine = self.raw.server.state.join("engine");
         let password = std::fs::read_to_string(engine.join("password")).unwrap();
-        let mut client = tokio::process::Command::new("mariadb");
-        client.args(["--no-defaults", "--batch", "--skip-column-names", "--user=cupola"]);
+        let mut client = Command::new("mariadb");
+        client.args(["--no-defaults", "--batch", "--skip-column-names", "--user=cupola", "-e", statement]);
         client.arg(format!("--socket={}", engine.join("server.sock").display())).env("MYSQL_PWD", password);
-        lines(client.args(["-e", statement]).output().await.unwrap()).unwrap()
+        client
+    }
+
+    /// The client wants the authority as a file.
+    pub(crate) fn with_authority(&self, id: &str, mut credentials: Credentials) -> Credentials {
+        let authority = self.raw.server.state.join(format!("{id}.pem"));
+        std::fs::write(&authority, credentials["sslrootcert"].as_str().unwrap()).unwrap();
+        credentials.insert(AUTHORITY.into(), authority.display().to_string().into());
+        credentials
     }
 }
 
@@ -170,6 +215,12 @@ impl Drop for World {
 
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Some that nobody uses, each test with others.
+fn free_ports() -> (u16, u16) {
+    let first = (free_port() / 2).max(10_000);
+    (first, first + 8)
 }
 
 fn certificates(folder: &Path) -> TlsSection {
