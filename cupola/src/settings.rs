@@ -194,6 +194,12 @@ impl Settings {
         if self.port_base < 1_024 || self.port_base > 65_000 {
             bail!("port_base: {} is not between 1024 and 65000", self.port_base);
         }
+        if self.http_port == self.https_port {
+            bail!("http_port and https_port are both {}", self.http_port);
+        }
+        if !is_network(&self.subnet) {
+            bail!("subnet: `{}` is not a network like 10.254.0.0/18, of 8 to 30 bits", self.subnet);
+        }
         if self.host_ports.0 >= self.host_ports.1 {
             bail!("host_ports: {:?} is not a range from low to high", self.host_ports);
         }
@@ -219,6 +225,13 @@ impl Settings {
 
 fn file(state: &Path) -> PathBuf {
     state.join("cupola.toml")
+}
+
+/// An IPv4 network without bits of a host, as large as Warden takes it.
+fn is_network(text: &str) -> bool {
+    let Some((address, bits)) = text.split_once('/') else { return false };
+    let (Ok(address), Ok(bits)) = (address.parse::<Ipv4Addr>(), bits.parse::<u32>()) else { return false };
+    (8..=30).contains(&bits) && address.to_bits().trailing_zeros() >= 32 - bits
 }
 
 /// The loopback ports of the parts, as offsets from `port_base`.

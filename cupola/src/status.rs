@@ -25,7 +25,10 @@ pub(crate) fn status(args: StatusArgs) -> anyhow::Result<()> {
         bail!("there is no node at {}; `cupola up` makes one", args.node.state.display());
     };
     let Some(answer) = block_on(control::ask(&crate::node::control_socket(&settings), &Ask::Status))? else {
-        bail!("the platform at {} does not run; `cupola up` starts it", args.node.state.display());
+        bail!(
+            "nobody supervises the platform at {}: what of it still runs goes on, and `cupola up` takes it back or starts it",
+            args.node.state.display()
+        );
     };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&answer)?);

@@ -101,6 +101,10 @@ pub struct Network {
     /// How long a freed address or port rests: twice the routers' prune threshold.
     #[serde(default = "default_quarantine")]
     pub quarantine_seconds: u64,
+    /// Networks of routers on other hosts, `10.0.0.0/24`: from there, too, the containers' ports of this host are reached. Empty: from
+    /// this host alone, so that nobody comes past the router.
+    #[serde(default)]
+    pub routers: Vec<String>,
     /// Resolvers of the containers; empty: the host's.
     #[serde(default)]
     pub resolvers: Vec<Ipv4Addr>,
@@ -289,6 +293,8 @@ impl Config {
             first <= raw.network.last_port && raw.network.first_port <= last,
             "it overlaps with the containers' ports of the host",
         );
+        let unknown = |network: &String| Subnet::parse(network).is_none();
+        wrong("network.routers", raw.network.routers.iter().any(unknown), "one is not a network like `10.0.0.0/24`");
         let subnet = Subnet::parse(&raw.network.subnet);
         wrong("network.subnet", subnet.is_none(), "it is not a network like `10.254.0.0/18`, of 8 to 30 bits");
         // The first range of ids unpacks layers.

@@ -241,6 +241,13 @@ fn ruleset(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports, published: &P
     } else {
         format!("ip daddr {{ {} }} meta l4proto {{ tcp, udp }} th dport 53 accept", resolver_list.join(", "))
     };
+    let from_routers = match settings.routers.as_slice() {
+        [] => String::new(),
+        routers => format!(
+            "iifname != {links} ip saddr {{ {} }} fib daddr type local dnat ip to tcp dport map @host_ports",
+            routers.join(", ")
+        ),
+    };
     let _ = write!(
         text,
         "table inet {table} {{
@@ -256,10 +263,9 @@ fn ruleset(config: &Config, resolvers: &[Ipv4Addr], ports: &Ports, published: &P
   chain to_ports {{ type nat hook prerouting priority dstnat; policy accept;
     iifname {links} ip daddr {gateway} dnat ip to tcp dport map @host_services
     iifname {links} meta l4proto tcp ip daddr {gateway} ip saddr . ip daddr . meta l4proto . th dport @{EGRESS} dnat ip to tcp dport map @{SERVICE_PORTS}
-    iifname != {links} fib daddr type local dnat ip to tcp dport map @host_ports
+    {from_routers}
   }}
   chain to_ports_from_host {{ type nat hook output priority -100; policy accept;
-    ip daddr {gateway} dnat ip to tcp dport map @{SERVICE_PORTS}
     ip daddr {gateway} dnat ip to tcp dport map @{SERVICE_PORTS}
     fib daddr type local dnat ip to tcp dport map @host_ports
   }}

@@ -125,6 +125,9 @@ pub(super) async fn create(api: &mut Api, args: &RouteArgs) -> anyhow::Result<()
         Ok(route) => say!("Route {} has been created.", ui::name(text(&route, "/url"))),
         Err(e) if e.downcast_ref::<ApiError>().is_some_and(|e| e.status == 422 && e.detail.contains("Route already exists")) => {
             eprintln!("{e}");
+            if find(api, args, &domain).await?.is_none_or(|route| text(&route, "/relationships/space/data/guid") != space.guid) {
+                eprintln!("It belongs to another space, so no app of this one can be mapped to it.");
+            }
         }
         Err(e) => return Err(e),
     }

@@ -1,5 +1,6 @@
 //! Staging, with its log live.
 
+use super::wait;
 use crate::{
     api::{Api, POLL, text},
     logs::Follower,
@@ -10,6 +11,7 @@ use anyhow::bail;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
+/// Unless CF_STAGING_TIMEOUT says otherwise: the platform's own limit is shorter.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 /// How long the last lines may take to arrive after the end.
 const LAST_LINES: Duration = Duration::from_millis(1_500);
@@ -23,11 +25,11 @@ pub(crate) async fn stage(api: &mut Api, app: &str, name: &str, package: &str) -
     let mut follower = Follower::from(app, start - 1_000_000_000);
     let mut build = api.post("/v3/builds", &json!({ "package": { "guid": package } })).await?.body;
     let path = format!("/v3/builds/{}", text(&build, "/guid"));
-    let begun = Instant::now();
+    let (begun, limit) = (Instant::now(), wait::limit("CF_STAGING_TIMEOUT", LIMIT));
     while text(&build, "/state") == "STAGING" {
-        if begun.elapsed() > LIMIT {
+        if begun.elapsed() > limit {
             bail!(
-                Problem::new(format!("Staging {name} did not end within 20 minutes."))
+                Problem::new(format!("Staging {name} did not end within {}.", wait::minutes(limit)))
                     .tip(format!("'cf logs {name} --recent' shows how far it came."))
             );
         }

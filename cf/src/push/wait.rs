@@ -10,7 +10,7 @@ use crate::{
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-/// No start takes longer than this, whatever the health check allows.
+/// No start takes longer than this, whatever the health check allows, unless CF_STARTUP_TIMEOUT says otherwise.
 const LIMIT: Duration = Duration::from_secs(5 * 60);
 /// An instance that nobody can take for this long will not be taken soon.
 const NO_ROOM: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ pub(crate) async fn for_instances(api: &mut Api, app: &App, first: bool) -> anyh
     let mut processes: Vec<Value> =
         array(&api.get(&format!("/v3/apps/{}/processes", app.guid)).await?, "/resources").cloned().collect();
     processes.retain(|process| number(process, "/instances") > 0 && (!first || text(process, "/type") == "web"));
-    let begun = Instant::now();
+    let (begun, limit) = (Instant::now(), limit("CF_STARTUP_TIMEOUT", LIMIT));
     let (mut said, mut unplaced_since, mut crashed_since) = (String::new(), None, None);
     loop {
         let (mut settled, mut shown) = (true, vec![]);
@@ -63,12 +63,27 @@ pub(crate) async fn for_instances(api: &mut Api, app: &App, first: bool) -> anyh
             (true, Some(_)) => {}
             (false, _) => unplaced_since = None,
         }
-        if begun.elapsed() > LIMIT {
+        if begun.elapsed() > limit {
             let tip = format!("'cf app {0}' shows how it is now, 'cf logs {0} --recent' what it said.", app.name);
-            return Err(Problem::new(format!("Start app timeout: {} did not start within 5 minutes.", app.name)).tip(tip).into());
+            return Err(Problem::new(format!("Start app timeout: {} did not start within {}.", app.name, minutes(limit)))
+                .tip(tip)
+                .into());
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// How long to wait: so many minutes, as the variable says, which may be parts of one.
+pub(super) fn limit(variable: &str, usual: Duration) -> Duration {
+    let said = std::env::var(variable).ok().and_then(|text| text.trim().parse::<f64>().ok());
+    let said = said.filter(|minutes| *minutes > 0.0).and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok());
+    said.unwrap_or(usual)
+}
+
+/// `5 minutes`, `0.05 minutes`.
+pub(super) fn minutes(time: Duration) -> String {
+    let minutes = time.as_secs_f64() / 60.0;
+    format!("{} {}", (minutes * 100.0).round() / 100.0, if minutes == 1.0 { "minute" } else { "minutes" })
 }
 
 #[derive(Debug, PartialEq)]
@@ -156,7 +171,8 @@ fn explain(name: &str, memory_mb: i64, why: &str, lines: Vec<String>) -> Problem
         );
         return Problem::new(format!("Start unsuccessful: {name} never became healthy: {why}")).tip(tip).details(lines);
     }
-    let last = lines.last().map(|line| format!(": {line}")).unwrap_or_default();
+    let mut lines = lines;
+    let last = lines.pop().map(|line| format!(": {line}")).unwrap_or_default();
     Problem::new(format!("Start unsuccessful: {name} crashed ({why}){last}")).tip(more).details(lines)
 }
 
@@ -177,6 +193,12 @@ mod tests {
         assert_eq!(judge(&stats(&["CRASHED", "STARTING"]), 2, false), State::Waiting);
         assert_eq!(judge(&stats(&["CRASHED", "CRASHED"]), 2, false), State::Crashed);
         assert_eq!(judge(&stats(&[]), 1, false), State::Waiting);
+    }
+
+    #[test]
+    fn a_limit_is_told_in_minutes() {
+        assert_eq!([3, 60, 300].map(|s| minutes(Duration::from_secs(s))), ["0.05 minutes", "1 minute", "5 minutes"]);
+        assert_eq!(limit("CF_NO_SUCH_VARIABLE", LIMIT), LIMIT);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::{
     need_containers,
-    support::{World, spec},
+    support::{World, from_outside, spec},
 };
 use std::{
     io::{ErrorKind, Read, Write},
@@ -83,6 +83,24 @@ async fn a52_neighbours_and_their_host_ports_are_closed() {
     let (_, own) = world.python("server", "vcap", &probe(server.address, 8080)).await;
     assert!(own.starts_with("open"), "{own}");
     world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_ports_are_for_this_host_and_the_routers_that_are_named() {
+    need_containers!();
+    for (number, routers, expected) in
+        [(81, vec![], "ConnectionRefusedError\n"), (82, vec!["198.18.82.0/30".to_owned()], "open\n")]
+    {
+        let world = World::start_with(|raw| raw.network.routers = routers).await;
+        let server = serve(&world, "server").await;
+        let port = server.ports[&8080];
+        assert!(answer((server.host_address, port)).is_ok());
+        let program = format!(
+            "import socket\ntry:\n  socket.create_connection(('198.18.{number}.1', {port}), 5); print('open')\nexcept OSError as e: print(type(e).__name__)"
+        );
+        assert_eq!(from_outside(number, &program), expected);
+        world.end().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -109,7 +109,8 @@ impl World {
             folder = folder.display(),
             programs = programs().display(),
             stacks = stacks().display(),
-            ids = 1_000_000_000 + (number % 500) * 64 * 65_536,
+            // Below 2^31: devpts of Linux 6.1 takes no greater group.
+            ids = 1_000_000_000 + (number % 250) * 64 * 65_536,
             subnet = std::net::Ipv4Addr::from_bits(net),
             port = 20_000 + number * 3,
             last_port = 20_000 + number * 3 + 2,
