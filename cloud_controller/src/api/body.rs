@@ -1,6 +1,6 @@
 //! JSON bodies: all that is wrong with one object is collected and told in one text.
 
-use crate::domain::{Error, Result, metadata::MetadataChange};
+use crate::domain::{Error, Result, metadata::MetadataChange, name_problem};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -91,19 +91,31 @@ impl Fields {
         }
         None
     }
-    /// A text that must be there, of 1 to `most` characters.
+    /// A name of at most `most` characters that people can type, read and find again.
+    pub fn name(&mut self, key: &str, most: usize) -> Option<String> {
+        let name = self.bounded(key, most)?;
+        self.check_name(key, &name);
+        Some(name)
+    }
+    /// Notes what is wrong with a name besides its length.
+    pub fn check_name(&mut self, key: &str, name: &str) {
+        if let Some(problem) = name_problem(name) {
+            self.problem(format!("{} {problem}", label(key)));
+        }
+    }
+    /// A name that must be there, of 1 to `most` characters.
     pub fn required(&mut self, key: &str, most: usize) -> String {
         if self.map.get(key).is_none_or(Value::is_null) {
             self.problem(format!("{} can't be blank", label(key)));
         }
-        self.bounded(key, most).unwrap_or_default()
+        self.name(key, most).unwrap_or_default()
     }
     /// A name in a PATCH: absent is fine, null is not.
     pub fn renamed(&mut self, key: &str, most: usize) -> Option<String> {
         if self.is_null(key) {
             self.problem(format!("{} must be a string", label(key)));
         }
-        self.bounded(key, most)
+        self.name(key, most)
     }
     /// True or false.
     pub fn bool(&mut self, key: &str) -> Option<bool> {
@@ -258,6 +270,7 @@ pub fn label(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn all_problems_of_a_body_are_told_at_once() {
@@ -267,6 +280,25 @@ mod tests {
         assert_eq!(name, "");
         let Err(Error::Invalid(text)) = fields.finish() else { panic!("must be refused") };
         assert_eq!(text, "Unknown field(s): 'colour', Name must be a string, Relationships 'relationships' is not an object");
+    }
+
+    #[test]
+    fn a_name_that_would_not_be_found_again_or_breaks_a_list_is_refused() {
+        let read = |name: &str| {
+            let mut fields = Fields::parse(json!({ "name": name }).to_string().as_bytes(), &["name"]).unwrap();
+            fields.required("name", 255);
+            fields.finish().map_err(|e| e.to_string())
+        };
+        for good in ["a", "my org", "größe", "a\u{a0}b"] {
+            assert_eq!(read(good), Ok(()), "{good:?}");
+        }
+        for blank in [" lead", "trail ", " ", "\u{a0}lead", "trail\u{3000}"] {
+            assert_eq!(read(blank), Err("Name must not begin or end with a blank".into()), "{blank:?}");
+        }
+        for control in ["a\nb", "o\u{1b}[31mred", "\u{9b}31m", "\tlead"] {
+            assert_eq!(read(control), Err("Name must not contain control characters".into()), "{control:?}");
+        }
+        assert_eq!(read("a\0"), Err("Name must not contain null characters".into()));
     }
 
     #[test]

@@ -157,10 +157,11 @@ fn positive(value: &str, label: &str, most: u32, problems: &mut Vec<String>) -> 
     None
 }
 
-/// Comma separated; blanks after a comma do not count; each value is decoded a second time, so that it may hold a comma.
+/// Comma separated; blanks after a comma do not count; each value is decoded a second time, so that it may hold a comma, or
+/// begin with a blank.
 fn values(text: &str) -> Vec<String> {
-    let decode = |v: &str| percent_encoding::percent_decode_str(v.trim_start()).decode_utf8_lossy().into_owned();
-    text.split(',').map(decode).collect()
+    let decode = |value: &str| percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned();
+    text.split(',').enumerate().map(|(at, value)| decode(if at == 0 { value } else { value.trim_start() })).collect()
 }
 
 fn one_of(value: &str, valid: &[&str], word: &str, problems: &mut Vec<String>) -> Vec<String> {
@@ -299,6 +300,12 @@ mod tests {
     fn a_value_with_a_comma_travels_double_encoded() {
         let list = SPEC.parse("names=a%252Cb,%20c").unwrap();
         assert_eq!(list.values("names").unwrap(), ["a,b", "c"]);
+    }
+
+    #[test]
+    fn only_blanks_after_a_comma_do_not_count() {
+        let list = SPEC.parse("names=%20lead%20,%20second,%2520third").unwrap();
+        assert_eq!(list.values("names").unwrap(), [" lead ", "second", " third"]);
     }
 
     #[test]

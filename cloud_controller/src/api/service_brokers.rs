@@ -94,6 +94,8 @@ fn read_name(fields: &mut Fields) -> Option<String> {
         fields.problem("Name must not be empty string");
     } else if name.chars().count() > 255 {
         fields.problem("Name is too long (maximum is 255 characters)");
+    } else {
+        fields.check_name("name", &name);
     }
     Some(name)
 }

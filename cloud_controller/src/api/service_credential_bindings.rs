@@ -95,7 +95,7 @@ pub fn last_operation(row: &Binding) -> Value {
 fn read(bytes: &[u8]) -> Result<NewBinding> {
     let mut fields = Fields::parse(bytes, &["type", "name", "relationships", "parameters", "strategy", "metadata"])?;
     let kind = fields.string("type").unwrap_or_default();
-    let mut new = NewBinding { name: fields.bounded("name", 255), request: raw(bytes), ..NewBinding::default() };
+    let mut new = NewBinding { name: fields.name("name", 255), request: raw(bytes), ..NewBinding::default() };
     match kind.as_str() {
         "app" => {
             let mut to = fields.relationships(&["service_instance", "app"], &["service_instance", "app"]);

@@ -2,6 +2,7 @@
 
 mod access;
 mod error;
+mod names;
 mod scope;
 mod tx;
 
@@ -42,5 +43,6 @@ pub mod workloads;
 
 pub use access::{Access, Caller, OrgRole, SpaceRole};
 pub use error::{Error, Result, Rule, taken};
+pub use names::name_problem;
 pub use scope::{Scope, check_org};
 pub use tx::{Hint, Tx, micros};

@@ -53,6 +53,37 @@ async fn a_taken_space_name_is_refused_in_its_organization_only(world: World) {
     assert_eq!(world.post("admin", "/v3/spaces", body).await.detail(422), "Name must be unique per organization");
 }
 
+async fn names_that_nobody_would_find_again_are_refused(world: World) {
+    let org = org(&world, "acme").await;
+    let to = |kind: &str, guid: &str| json!({ kind: { "data": { "guid": guid } } });
+    let space = space(&world, &org, "dev").await;
+    let credentials = json!({ "type": "basic", "credentials": { "username": "u", "password": "p" } });
+    let all = [
+        ("organizations", json!({})),
+        ("spaces", json!({ "relationships": to("organization", &org) })),
+        ("apps", json!({ "relationships": to("space", &space) })),
+        ("organization_quotas", json!({})),
+        ("space_quotas", json!({ "relationships": to("organization", &org) })),
+        ("service_instances", json!({ "type": "user-provided", "relationships": to("space", &space) })),
+        ("service_brokers", json!({ "url": "http://127.0.0.1:1", "authentication": credentials })),
+    ];
+    for (path, mut body) in all {
+        for (name, why) in [
+            (" lead", "Name must not begin or end with a blank"),
+            ("trail ", "Name must not begin or end with a blank"),
+            ("o\u{1b}[31mred", "Name must not contain control characters"),
+            ("a\nb", "Name must not contain control characters"),
+        ] {
+            body["name"] = name.into();
+            assert_eq!(world.post("admin", &format!("/v3/{path}"), body.clone()).await.detail(422), why, "{path} {name:?}");
+        }
+    }
+    let renamed = world.patch("admin", &format!("/v3/organizations/{org}"), json!({ "name": "acme " })).await;
+    assert_eq!(renamed.detail(422), "Name must not begin or end with a blank");
+    let found = world.get("admin", "/v3/organizations?names=%20acme").await.expect(200);
+    assert_eq!(found["pagination"]["total_results"], 0, "what is asked for is not trimmed either");
+}
+
 async fn bodies_are_checked_strictly_and_all_problems_are_told(world: World) {
     let wrong = world.post("admin", "/v3/organizations", json!({ "nam": "x", "suspended": "no" })).await;
     assert_eq!(wrong.detail(422), "Unknown field(s): 'nam', Name can't be blank, Suspended must be a boolean");
@@ -382,6 +413,7 @@ super::scenarios! {
     a_taken_organization_name_is_refused_whatever_its_case,
     a_taken_space_name_is_refused_in_its_organization_only,
     bodies_are_checked_strictly_and_all_problems_are_told,
+    names_that_nobody_would_find_again_are_refused,
     pages_link_to_each_other_and_keep_the_filters,
     labels_select,
     one_tenant_learns_nothing_of_another,

@@ -7,6 +7,7 @@ pub use processes::{ProcessManifest, is_process_type};
 use super::Refused;
 use crate::domain::{
     environment::{self, VarsChange},
+    name_problem,
     process::given_command,
 };
 use serde_json::{Map, Value};
@@ -171,8 +172,8 @@ fn read_name(value: Option<&Value>, problems: &mut Problems) -> String {
         problems.push("Name must not be empty".into());
     } else if name.chars().count() > 255 {
         problems.push("Name is too long (maximum is 255 characters)".into());
-    } else if name.chars().any(char::is_control) {
-        problems.push("Name must not contain control characters".into());
+    } else if let Some(problem) = name_problem(&name) {
+        problems.push(format!("Name {problem}"));
     }
     name
 }
