@@ -199,7 +199,14 @@ fn check_taken(tx: &mut Tx<'_>, scope: &Scope, domain: &Domain, spelled: &Spelle
     }
     let shared = domain.org_guid.is_none();
     if shared && store::routes::host_in_other_space(tx.conn, &domain.guid, &spelled.host, &scope.space.guid)? {
-        return Err(Error::invalid("domain_id and host host_and_domain_taken_different_space"));
+        let host = match spelled.host.as_str() {
+            "" => format!("the domain '{}' itself", domain.name),
+            host => format!("the host '{host}' of the domain '{}'", domain.name),
+        };
+        return Err(Error::invalid(format!(
+            "domain_id and host host_and_domain_taken_different_space: {host} belongs to a route of another space, with all \
+             paths below it. Choose another host, or delete that route first."
+        )));
     }
     Ok(())
 }

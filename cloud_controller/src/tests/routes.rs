@@ -69,7 +69,11 @@ async fn a_host_taken_by_another_space_is_refused_with_any_path(world: World) {
     let same = world.post("eve", "/v3/routes", route(&other, &domain, "shop", "")).await;
     assert_eq!(same.detail(422), "Route already exists with host 'shop' for domain 'app.test'.");
     let below = world.post("eve", "/v3/routes", route(&other, &domain, "shop", "/evil")).await;
-    assert_eq!(below.detail(422), "domain_id and host host_and_domain_taken_different_space");
+    assert_eq!(
+        below.detail(422),
+        "domain_id and host host_and_domain_taken_different_space: the host 'shop' of the domain 'app.test' belongs to a route of \
+         another space, with all paths below it. Choose another host, or delete that route first."
+    );
     // Eve may learn that the name is taken, and nothing else.
     let reserved = world.get("eve", &format!("/v3/domains/{domain}/route_reservations?host=shop")).await.expect(200);
     assert_eq!(reserved["matching_route"], true);
