@@ -84,13 +84,17 @@ pub fn check_staging(tx: &mut Tx<'_>, scope: &Scope, memory_mb: u32) -> Result<(
     if let Some(most) = of_space.memory_mb {
         let used = need_of_others(&processes::started_in_space(tx.conn, &scope.space.guid)?, &[]).memory_mb;
         if used + need > most {
-            return Err(Error::invalid(format!("space's memory limit exceeded: staging requires {memory_mb}M memory")));
+            let free = free(most, used, "MB");
+            let text = format!("space's memory limit exceeded: staging requires {memory_mb}M memory, {free}");
+            return Err(Error::invalid(text));
         }
     }
     if let Some(most) = of_org.memory_mb {
         let used = need_of_others(&processes::started_in_org(tx.conn, &scope.org.guid)?, &[]).memory_mb;
         if used + need > most {
-            return Err(Error::invalid(format!("organization's memory limit exceeded: staging requires {memory_mb}M memory")));
+            let free = free(most, used, "MB");
+            let text = format!("organization's memory limit exceeded: staging requires {memory_mb}M memory, {free}");
+            return Err(Error::invalid(text));
         }
     }
     Ok(())
@@ -104,23 +108,34 @@ struct Words<'a> {
     name: &'a str,
 }
 
+/// What is left of a bound, for texts.
+fn free(most: i64, used: i64, unit: &str) -> String {
+    format!("{} {unit} of {most} {unit} are free", (most - used).max(0))
+}
+
 fn over(limits: &Limits, others: Need, new: Need, old: Need, wanted: &[Process], words: &Words<'_>) -> Vec<String> {
     let mut problems = vec![];
-    let grows = |new: i64, old: i64, others: i64, most: Option<i64>| new > old && most.is_some_and(|most| others + new > most);
-    if grows(new.memory_mb, old.memory_mb, others.memory_mb, limits.memory_mb) {
-        problems.push(words.memory.to_owned());
+    let place = format!("in {} '{}'", words.place, words.name);
+    // What more is asked for, and what is free, if that is not enough.
+    let over = |of: fn(&Need) -> i64, most: Option<i64>, unit: &str| {
+        let (new, old, others) = (of(&new), of(&old), of(&others));
+        let most = most.filter(|most| new > old && others + new > *most)?;
+        Some(format!("{} {unit} more are asked for, {} {place}", new - old, free(most, others + old, unit)))
+    };
+    if let Some(figures) = over(|need| need.memory_mb, limits.memory_mb, "MB") {
+        problems.push(format!("{}: {figures}", words.memory));
     }
     let largest = wanted.iter().map(|process| i64::from(process.memory_mb)).max().unwrap_or(0);
-    if new.memory_mb > old.memory_mb && limits.instance_memory_mb.is_some_and(|most| largest > most) {
-        problems.push(words.instance.to_owned());
+    if let Some(most) = limits.instance_memory_mb.filter(|most| new.memory_mb > old.memory_mb && largest > *most) {
+        problems.push(format!("{}: {largest} MB are asked for, an instance may have {most} MB {place}", words.instance));
     }
-    if grows(new.instances, old.instances, others.instances, limits.instances) {
-        problems.push(words.instances.to_owned());
+    if let Some(figures) = over(|need| need.instances, limits.instances, "instances") {
+        problems.push(format!("{}: {figures}", words.instances));
     }
     if limits.log_rate.is_some() && new.unlimited_logs && !old.unlimited_logs {
-        problems.push(format!("log_rate_limit cannot be unlimited in {} '{}'.", words.place, words.name));
-    } else if grows(new.log_rate, old.log_rate, others.log_rate, limits.log_rate) {
-        problems.push(format!("log_rate_limit exceeds {} log rate quota", words.place));
+        problems.push(format!("log_rate_limit cannot be unlimited {place}."));
+    } else if let Some(figures) = over(|need| need.log_rate, limits.log_rate, "bytes a second") {
+        problems.push(format!("log_rate_limit exceeds {} log rate quota: {figures}", words.place));
     }
     problems
 }

@@ -153,10 +153,19 @@ async fn quotas_bound_what_runs(world: World) {
     world.post("admin", "/v3/organization_quotas", quota).await.expect(201);
     let path = format!("/v3/apps/{app}/processes/web/actions/scale");
     let scale = |body: Value| world.post("dev", &path, body);
-    assert_eq!(scale(json!({ "instances": 3 })).await.detail(422), "memory quota_exceeded");
-    assert_eq!(scale(json!({ "memory_in_mb": 1600 })).await.detail(422), "memory instance_memory_limit_exceeded");
+    let more = "memory quota_exceeded: 2048 MB more are asked for, 1024 MB of 2048 MB are free in organization 'acme'";
+    assert_eq!(scale(json!({ "instances": 3 })).await.detail(422), more);
+    assert_eq!(
+        scale(json!({ "memory_in_mb": 1600 })).await.detail(422),
+        "memory instance_memory_limit_exceeded: 1600 MB are asked for, an instance may have 1500 MB in organization 'acme'"
+    );
     let both = scale(json!({ "instances": 4 })).await;
-    assert_eq!(both.detail(422), "memory quota_exceeded, app_instance_limit app_instance_limit_exceeded");
+    assert_eq!(
+        both.detail(422),
+        "memory quota_exceeded: 3072 MB more are asked for, 1024 MB of 2048 MB are free in organization 'acme', \
+         app_instance_limit app_instance_limit_exceeded: 3 instances more are asked for, 2 instances of 3 instances are free in \
+         organization 'acme'"
+    );
     assert_eq!(
         scale(json!({ "disk_in_mb": 4096 })).await.detail(422),
         "disk_quota too much disk requested (requested 4096 MB - must be less than 2048 MB)"
