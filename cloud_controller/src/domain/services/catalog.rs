@@ -35,6 +35,8 @@ pub struct Fresh<'a> {
     pub broker: &'a Broker,
     /// Everybody sees new plans.
     pub public: bool,
+    /// The moment (microseconds); each new row of a kind is a microsecond younger than the one before it in the catalog: lists
+    /// are in order of creation, and so in the broker's.
     pub now: i64,
     pub guid: &'a mut dyn FnMut() -> String,
 }
@@ -76,11 +78,11 @@ pub fn compare(known: &Known, catalog: &Catalog, fresh: &mut Fresh<'_>) -> std::
     let mut seen = BTreeSet::new();
     for service in &catalog.services {
         let before = by_id.get(service.id.as_str()).copied();
-        let after = offering_row(service, before, fresh);
+        let after = offering_row(service, before, next(&changes.new_offerings, fresh.now), fresh);
         for plan in &service.plans {
             let of_plan = |row: &&Plan| row.catalog_id == plan.id && Some(&row.offering_guid) == before.map(|row| &row.guid);
             let plan_before = known.plans.iter().find(of_plan);
-            let plan_after = plan_row(plan, &after.guid, plan_before, fresh);
+            let plan_after = plan_row(plan, &after.guid, plan_before, next(&changes.new_plans, fresh.now), fresh);
             seen.extend(plan_before.map(|row| row.guid.as_str()));
             note(plan_before, plan_after, plan_data, &mut changes.new_plans, &mut changes.changed_plans, |row| {
                 row.updated_at = fresh.now;
@@ -217,11 +219,16 @@ fn note<T: Clone + PartialEq>(
     }
 }
 
-fn offering_row(service: &osb::ServiceOffering, before: Option<&Offering>, fresh: &mut Fresh<'_>) -> Offering {
+/// When the row that follows these is made.
+fn next<T>(rows: &[Changed<T>], now: i64) -> i64 {
+    now.saturating_add(i64::try_from(rows.len()).unwrap_or(i64::MAX))
+}
+
+fn offering_row(service: &osb::ServiceOffering, before: Option<&Offering>, made: i64, fresh: &mut Fresh<'_>) -> Offering {
     Offering {
         guid: before.map_or_else(&mut *fresh.guid, |row| row.guid.clone()),
-        created_at: before.map_or(fresh.now, |row| row.created_at),
-        updated_at: before.map_or(fresh.now, |row| row.updated_at),
+        created_at: before.map_or(made, |row| row.created_at),
+        updated_at: before.map_or(made, |row| row.updated_at),
         broker_guid: fresh.broker.guid.clone(),
         catalog_id: service.id.clone(),
         name: service.name.clone(),
@@ -239,12 +246,12 @@ fn offering_row(service: &osb::ServiceOffering, before: Option<&Offering>, fresh
     }
 }
 
-fn plan_row(plan: &osb::Plan, offering: &str, before: Option<&Plan>, fresh: &mut Fresh<'_>) -> Plan {
+fn plan_row(plan: &osb::Plan, offering: &str, before: Option<&Plan>, made: i64, fresh: &mut Fresh<'_>) -> Plan {
     let schema = |input| plan.schema(input).map(Value::to_string);
     Plan {
         guid: before.map_or_else(&mut *fresh.guid, |row| row.guid.clone()),
-        created_at: before.map_or(fresh.now, |row| row.created_at),
-        updated_at: before.map_or(fresh.now, |row| row.updated_at),
+        created_at: before.map_or(made, |row| row.created_at),
+        updated_at: before.map_or(made, |row| row.updated_at),
         offering_guid: offering.to_owned(),
         catalog_id: plan.id.clone(),
         name: plan.name.clone(),

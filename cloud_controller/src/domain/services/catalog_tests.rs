@@ -56,6 +56,17 @@ fn plan<'a>(known: &'a Known, name: &str) -> &'a Plan {
 }
 
 #[test]
+fn rows_are_as_old_as_their_place_in_the_catalog_says() {
+    let services = json!([service("db", &["small", "large", "huge"]), service("cache", &["one", "another"])]);
+    let changes = at(100, &Known::default(), services).unwrap();
+    let plans: Vec<(&str, i64)> = changes.new_plans.iter().map(|new| (new.row.name.as_str(), new.row.created_at)).collect();
+    assert_eq!(plans, [("small", 100), ("large", 101), ("huge", 102), ("one", 103), ("another", 104)]);
+    let offerings: Vec<(&str, i64)> =
+        changes.new_offerings.iter().map(|new| (new.row.name.as_str(), new.row.created_at)).collect();
+    assert_eq!(offerings, [("db", 100), ("cache", 101)]);
+}
+
+#[test]
 fn the_same_catalog_once_more_changes_nothing() {
     let known = first();
     assert_eq!((known.offerings.len(), known.plans.len()), (1, 2));
