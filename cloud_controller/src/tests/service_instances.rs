@@ -467,6 +467,50 @@ async fn deleting_an_instance_deletes_its_bindings_first(world: World) {
     assert!(deletes.last().unwrap().ends_with(&guid), "{deletes:?}");
 }
 
+async fn deleting_an_instance_says_what_went_with_it(world: World) {
+    let market = Market::open(&world).await;
+    let body = json!({ "name": "dora", "relationships": { "space": { "data": { "guid": market.space } } } });
+    let app = world.post("admin", "/v3/apps", body).await.expect(201)["guid"].as_str().unwrap().to_owned();
+    let said = json!({ "description": "Removed database d1 (3 MB), 2 logins and 1 backup." });
+    let ended = json!({ "state": "succeeded", "description": said["description"] });
+    // At once, at the end of the polls, and as a broker does that says 410 to the poll of what is gone.
+    for (polls, status, body) in [(None, 200, &said), (Some(0), 200, &ended), (Some(0), 410, &said)] {
+        market.broker.set_polls(None);
+        let guid = market.instance(&world, "mydb").await;
+        settle(&world, market.ask_key(&world, &guid, "k1").await).await;
+        let relationships = json!({ "service_instance": { "data": { "guid": guid } }, "app": { "data": { "guid": app } } });
+        let bind = json!({ "type": "app", "relationships": relationships });
+        settle(&world, world.post("admin", "/v3/service_credential_bindings", bind).await).await;
+        let (method, part) = match polls {
+            None => ("DELETE", guid.clone()),
+            Some(_) => ("GET", format!("{guid}/last_operation")),
+        };
+        market.broker.set_polls(polls);
+        if polls.is_none() {
+            // The path of a binding has that of its instance in it.
+            for _ in 0..2 {
+                market.broker.script(Script::next("DELETE", "service_bindings").but_does_it().answers(200, json!({})));
+            }
+        }
+        market.broker.script(Script::next(method, &part).but_does_it().answers(status, body.clone()));
+        let job = settle(&world, world.delete("admin", &format!("/v3/service_instances/{guid}")).await).await;
+        let told = json!([
+            { "detail": "With service instance 'mydb' went: binding of app 'dora', key 'k1'." },
+            { "detail": "The service broker says of service instance 'mydb': Removed database d1 (3 MB), 2 logins and 1 backup." },
+        ]);
+        assert_eq!((&job["state"], &job["warnings"]), (&json!("COMPLETE"), &told), "{polls:?} {status}: {job}");
+        let path = format!("/v3/audit_events?target_guids={guid}&types=audit.service_instance.delete");
+        let events = world.get("admin", &path).await.expect(200);
+        let data = json!({ "removed": ["binding of app 'dora'", "key 'k1'"], "broker_description": said["description"] });
+        assert_eq!(events["resources"][0]["data"], data);
+    }
+    // A broker that says nothing of an instance that was not bound: nothing to tell.
+    market.broker.set_polls(None);
+    let guid = market.instance(&world, "mydb").await;
+    let job = settle(&world, world.delete("admin", &format!("/v3/service_instances/{guid}")).await).await;
+    assert_eq!((&job["state"], &job["warnings"]), (&json!("COMPLETE"), &json!([])), "{job}");
+}
+
 async fn a_creation_can_be_cancelled_if_the_broker_agrees(world: World) {
     let market = Market::open(&world).await;
     market.broker.set_polls(Some(1_000));
@@ -1086,6 +1130,7 @@ super::scenarios! {
     an_instance_can_be_shared_and_taken_back,
     a_list_shows_what_is_asked_for_in_a_fixed_number_of_statements,
     deleting_an_instance_deletes_its_bindings_first,
+    deleting_an_instance_says_what_went_with_it,
     a_creation_can_be_cancelled_if_the_broker_agrees,
     a_space_whose_broker_is_down_stays_usable_and_purging_gets_out,
     deleting_an_organization_deletes_its_services_first,

@@ -95,7 +95,11 @@ pub(super) fn polled(polled: Polled, answer: &Answer, names: &Names<'_>) -> Poll
             Ok(found) => progress(found, answer),
             Err(expected) => Poll::Unclear(malformed(Op::Poll, answer, &expected, names)),
         },
-        410 if polled == Polled::Delete => Poll::Gone,
+        // who says what was removed has removed it
+        410 if polled == Polled::Delete => match said(answer).description {
+            Some(description) => Poll::Succeeded { description: Some(description) },
+            None => Poll::Gone,
+        },
         400 => {
             let failure = refusal(Op::Poll, answer, names);
             Poll::Failed {

@@ -49,6 +49,7 @@ impl Shaped for ProvisionResponse {
     const FIELDS: &'static [Field] = &[DASHBOARD, OPERATION, METADATA];
 }
 impl Shaped for AcceptedResponse {
+    // a description is no part of the specification: one of another type is left out rather than refused
     const FIELDS: &'static [Field] = &[OPERATION];
 }
 impl Shaped for FetchedInstance {

@@ -25,6 +25,7 @@ use crate::{
         apps::{self, App},
         jobs::Job,
         metadata::{self, Described},
+        routes,
         service_bindings::{self as store, Binding, CREDENTIAL_KIND, ROUTE_KIND},
         service_instances::{self, Instance},
         service_plans::{self, Offered},
@@ -416,6 +417,12 @@ pub fn in_progress(tx: &mut Tx<'_>, binding: &Binding) -> Result<Error> {
 pub fn app_name(tx: &mut Tx<'_>, binding: &Binding) -> Result<String> {
     let Some(app) = &binding.app_guid else { return Ok(String::new()) };
     Ok(apps::find_with_scope(tx.conn, app)?.map(|(app, ..)| app.name).unwrap_or_default())
+}
+
+/// The address of the route that a binding is for.
+pub fn route_address(tx: &mut Tx<'_>, binding: &Binding) -> Result<String> {
+    let Some(guid) = &binding.route_guid else { return Ok(String::new()) };
+    Ok(routes::find(tx.conn, guid)?.map(|(route, domain)| route.url(&domain.name)).unwrap_or_default())
 }
 
 /// Another operation of it runs.

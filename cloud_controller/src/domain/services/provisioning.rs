@@ -12,7 +12,7 @@ use crate::{
         },
     },
     store::{
-        service_bindings,
+        service_bindings::{self, Binding},
         service_instances::{self as store, Instance, KIND},
         service_plans,
     },
@@ -223,6 +223,57 @@ impl Handler for Update {
 /// agree, the creation goes on.
 pub struct Delete;
 
+/// What people call a binding.
+fn called(tx: &mut Tx<'_>, binding: &Binding) -> Result<String> {
+    Ok(match binding.kind.as_str() {
+        "app" => format!("binding of app '{}'", bindings::app_name(tx, binding)?),
+        "key" => format!("key '{}'", binding.name.as_deref().unwrap_or_default()),
+        _ => format!("binding of route '{}'", bindings::route_address(tx, binding)?),
+    })
+}
+
+/// What went with an instance: our side of it, and what the broker says.
+struct Gone {
+    went: Vec<String>,
+    said: String,
+}
+
+impl Gone {
+    fn read(op: &Operation, body: &Object) -> Self {
+        let went = op.data["went"].as_object().into_iter().flat_map(|went| went.values());
+        let mut went: Vec<String> = went.filter_map(|text| text.as_str().map(str::to_owned)).collect();
+        went.sort();
+        Self { went, said: description(body).trim().to_owned() }
+    }
+
+    /// For the event.
+    fn data(&self, op: &Operation) -> Value {
+        let mut data = json!({});
+        if !op.data["request"].is_null() {
+            data["request"] = op.data["request"].clone();
+        }
+        if !self.went.is_empty() {
+            data["removed"] = self.went.clone().into();
+        }
+        if !self.said.is_empty() {
+            data["broker_description"] = self.said.clone().into();
+        }
+        data
+    }
+
+    /// For whoever asked for it.
+    fn texts(&self, name: &str) -> Vec<String> {
+        let mut texts = vec![];
+        if !self.went.is_empty() {
+            texts.push(format!("With service instance '{name}' went: {}.", self.went.join(", ")));
+        }
+        if !self.said.is_empty() {
+            texts.push(format!("The service broker says of service instance '{name}': {}", self.said));
+        }
+        texts
+    }
+}
+
 impl Delete {
     fn give_up(tx: &mut Tx<'_>, op: &Operation, why: &str, usable: Option<bool>) -> Result<()> {
         let Some(mut instance) = store::find(tx.conn, op.resource())? else { return Ok(()) };
@@ -258,10 +309,11 @@ impl Handler for Delete {
             }
             None => {}
         }
-        let failed_now = |binding: &service_bindings::Binding| {
-            binding.op_type == "delete" && binding.op_state == "failed" && binding.op_updated_at >= op.began()
-        };
+        let began = op.began();
+        let failed_now =
+            |binding: &Binding| binding.op_type == "delete" && binding.op_state == "failed" && binding.op_updated_at >= began;
         for binding in service_bindings::of_instance(tx.conn, &instance.guid)? {
+            op.data["went"][&binding.guid] = called(tx, &binding)?.into();
             if !failed_now(&binding) {
                 bindings::begin_delete(tx, &binding, op.user.clone())?;
             }
@@ -296,21 +348,23 @@ impl Handler for Delete {
         progress(tx, op, description)
     }
 
-    fn succeeded(&self, tx: &mut Tx<'_>, op: &mut Operation, _: &Object) -> Succeeded {
+    fn succeeded(&self, tx: &mut Tx<'_>, op: &mut Operation, body: &Object) -> Succeeded {
         let Some(instance) = store::find(tx.conn, op.resource())? else { return Ok(Ok(Ended::well())) };
         Self::cancel_create(tx, &instance)?;
         if store::count_bindings(tx.conn, &instance.guid)? > 0 {
             // Somebody bound it meanwhile; with its service gone nothing is left to be unbound.
             for binding in service_bindings::of_instance(tx.conn, &instance.guid)? {
+                op.data["went"][&binding.guid] = called(tx, &binding)?.into();
                 bindings::purge(tx, &binding)?;
             }
         }
         let scope = instances::scope(tx, &instance)?;
         instances::remove(tx, &instance)?;
-        record(tx, op, "delete", &instance)?;
+        let gone = Gone::read(op, body);
+        instances::record(tx, "delete", &instance, &scope, gone.data(op))?;
         usage::record(tx, "DELETED", &instance, &scope)?;
         operations::wake(tx, Kind::SpaceDelete, &instance.space_guid)?;
-        Ok(Ok(Ended::well()))
+        Ok(Ok(Ended { error: None, warnings: gone.texts(&instance.name) }))
     }
 
     fn failed(&self, tx: &mut Tx<'_>, op: &mut Operation, failure: &Failure) -> Result<Ended> {

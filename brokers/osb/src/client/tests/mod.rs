@@ -438,6 +438,8 @@ async fn polls_end_only_with_a_word_that_ends_them() {
     let expected = Poll::Failed { description: Some("no".into()), instance_usable: false, update_repeatable: true };
     assert_eq!(found, expected);
     assert_eq!(poll(410, "{}", Polled::Delete).await, Poll::Gone);
+    let found = poll(410, r#"{"description":"a database was removed"}"#, Polled::Delete).await;
+    assert_eq!(found, Poll::Succeeded { description: Some("a database was removed".into()) });
     let found = poll(400, r#"{"description":"bad"}"#, Polled::Create).await;
     assert!(matches!(found, Poll::Failed { description: Some(text), .. } if text == "bad"));
     for (status, body, polled) in [
