@@ -170,7 +170,8 @@ async fn an_instance_lives_and_every_repeat_is_the_same() {
     let last = world.call("GET", &format!("{path}/last_operation"), Value::Null).await;
     assert_eq!((last.status, &last.body["state"]), (200, &json!("succeeded")));
     let delete = format!("{path}?service_id={SERVICE}&plan_id={NOW}");
-    assert_eq!(world.call("DELETE", &delete, Value::Null).await.status, 200);
+    let removed = world.call("DELETE", &delete, Value::Null).await;
+    assert_eq!((removed.status, removed.body), (200, json!({ "description": "a thing was removed" })));
     assert_eq!(world.call("DELETE", &delete, Value::Null).await.status, 410);
     assert_eq!(world.call("GET", path, Value::Null).await.status, 404);
     let id = "i/% ü";
@@ -269,7 +270,9 @@ async fn work_in_the_background_is_polled_repeated_and_alone() {
 
     let removed = world.delete("i", LATER).await;
     let operation = removed.body["operation"].as_str().unwrap().to_owned();
-    assert_eq!((removed.status, world.ended("i", &operation).await.status), (202, 410), "410 to whoever knows the operation");
+    let ended = world.ended("i", &operation).await;
+    assert_eq!((removed.status, ended.status), (202, 410), "410 to whoever knows the operation");
+    assert_eq!(ended.body, json!({ "description": "a thing was removed" }));
     for query in ["", "?operation=deprovision", "?operation="] {
         let last = world.call("GET", &format!("{path}/last_operation{query}"), Value::Null).await;
         let expected = json!({ "state": "succeeded", "description": "a thing was removed" });

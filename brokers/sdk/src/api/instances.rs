@@ -8,8 +8,7 @@ use actix_web::{
     patch, put,
     web::{Bytes, Data, Path},
 };
-use osb::OperationState;
-use serde_json::json;
+use osb::{AcceptedResponse, OperationState};
 
 type Body = Result<Bytes, actix_web::Error>;
 
@@ -53,7 +52,7 @@ pub(super) async fn last_operation(api: Data<Api>, request: HttpRequest, path: P
 /// The answer to a poll.
 pub(super) fn looked_answer(api: &Api, looked: Looked) -> HttpResponse {
     match looked {
-        Looked::Gone => HttpResponse::Gone().json(json!({})),
+        Looked::Gone(description) => HttpResponse::Gone().json(AcceptedResponse { operation: None, description }),
         Looked::Last(last) if last.state == OperationState::InProgress => api.later(StatusCode::OK).json(last),
         Looked::Last(last) => HttpResponse::Ok().json(last),
     }

@@ -168,7 +168,15 @@ impl Service {
             decide::deprovision(found, &running, asked.accepts_incomplete).carry_out(tx, &begin)
         });
         let answer = match self.wait(begun.await?, &ask).await? {
-            Answer::Created(()) => Answer::Ok(()),
+            Answer::Created(()) => {
+                let id = instance_id.to_owned();
+                let last = self.shop.store.run(move |tx| operations::latest(tx, &id, None)).await?;
+                let last = last.filter(|last| last.kind == Kind::Deprovision);
+                return Ok(Answer::Ok(AcceptedResponse {
+                    operation: None,
+                    description: last.and_then(|last| last.last.description),
+                }));
+            }
             other => other,
         };
         Ok(answer.map(|()| AcceptedResponse::default()))

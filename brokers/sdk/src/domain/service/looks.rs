@@ -12,8 +12,8 @@ use osb::{ErrorWord, FetchedBinding, FetchedInstance, LastOperation, Maintenance
 pub(crate) enum Looked {
     /// Where it is.
     Last(LastOperation),
-    /// What was to be deleted is not there.
-    Gone,
+    /// What was to be deleted is not there; for the user, what was removed.
+    Gone(Option<String>),
 }
 
 impl Service {
@@ -80,7 +80,9 @@ impl Service {
         });
         match look.await? {
             None => Err(Failure::not_found("there is no such operation")),
-            Some((found, true)) if found.kind.is_delete() && found.last.state == OperationState::Succeeded => Ok(Looked::Gone),
+            Some((found, true)) if found.kind.is_delete() && found.last.state == OperationState::Succeeded => {
+                Ok(Looked::Gone(found.last.description))
+            }
             Some((found, _)) => Ok(Looked::Last(found.last)),
         }
     }
