@@ -323,6 +323,9 @@ pub struct RoutesAnswer {
 /// An instance that ended by itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CrashReport {
+    /// Where it ran; an older DEA does not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dea: Option<DeaId>,
     /// The app.
     pub app: AppId,
     /// The process.

@@ -15,8 +15,9 @@ const MOST_TEXT: usize = 1_000;
 
 fn data(report: &CrashReport) -> Value {
     let description: String = report.exit_description.chars().take(MOST_TEXT).collect();
+    let cell = report.dea.map_or_else(String::new, |dea| dea.to_string());
     json!({
-        "instance": report.instance, "index": report.index, "cell_id": "", "exit_status": report.exit_status,
+        "instance": report.instance, "index": report.index, "cell_id": cell, "exit_status": report.exit_status,
         "exit_description": description, "reason": "CRASHED", "crash_count": report.crash_count,
         "crash_timestamp": report.at.as_secs(), "version": report.version,
     })

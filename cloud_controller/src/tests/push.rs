@@ -435,6 +435,7 @@ async fn an_instance_can_be_ended_and_a_crash_leaves_its_trace(world: World) {
     world.delete("dev", &format!("{path}/0")).await.expect(204);
     assert_eq!(dea.await.unwrap().instance, holder.instance);
     let report = cloud_controller_client::CrashReport {
+        dea: Some(holder.dea),
         app: process.app,
         process: process.process,
         instance: holder.instance,
@@ -452,6 +453,7 @@ async fn an_instance_can_be_ended_and_a_crash_leaves_its_trace(world: World) {
         .expect(200);
     assert_eq!(events["pagination"]["total_results"], 2);
     assert_eq!(events["resources"][0]["data"]["exit_description"], "APP/PROC/WEB: Exited with status 1");
+    assert_eq!(events["resources"][0]["data"]["cell_id"], holder.dea.to_string());
 }
 
 async fn deleting_an_app_leaves_nothing_of_it_but_its_routes(world: World) {

@@ -286,10 +286,12 @@ impl Core {
         out: &mut Vec<Effect>,
     ) -> Exit {
         let exit = Exit { instance: id, at: now, status, reason };
+        let dea = self.dea();
         let Some(instance) = self.instances.get_mut(&id) else { return exit };
         instance.crash_count = claim::crashes(instance.crash_count, instance.running_since, now);
         instance.last_exit = Some(exit.clone());
         out.push(Effect::ReportCrash(Box::new(CrashReport {
+            dea: Some(dea),
             app: instance.slot.app,
             process: instance.slot.process,
             instance: id,
