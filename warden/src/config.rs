@@ -297,8 +297,10 @@ impl Config {
         wrong("network.routers", raw.network.routers.iter().any(unknown), "one is not a network like `10.0.0.0/24`");
         let subnet = Subnet::parse(&raw.network.subnet);
         wrong("network.subnet", subnet.is_none(), "it is not a network like `10.254.0.0/18`, of 8 to 30 bits");
+        // Linux 6.1 mounts no devpts for a group id of 2^31 or more.
+        wrong("id_base", raw.id_base >= 1 << 31, "it is not below 2147483648");
         // The first range of ids unpacks layers.
-        let ids = (u32::MAX - raw.id_base) / ID_RANGE;
+        let ids = (1_u32 << 31).saturating_sub(raw.id_base) / ID_RANGE;
         let slots = subnet.map_or(0, Subnet::slots).min(raw.most_containers).min(ids.saturating_sub(2)).min(100_000);
         wrong("most_containers", slots == 0, "no container fits into addresses and ids");
         match subnet {

@@ -353,10 +353,14 @@ impl Server {
         let serves = tokio::select! {
             how = running.ended() => Err(format!("it ended ({how}) at its start: {}", log::tail(&log, running.log_from))),
             served = tokio::time::timeout(*start_timeout, self.serves()) => {
-                served.unwrap_or_else(|_| Err(format!("it does not serve after {} s", start_timeout.as_secs())))
+                served.map_err(|_| format!("it does not serve after {} s", start_timeout.as_secs()))
             }
         };
-        match serves {
+        let settled = match serves {
+            Ok(()) => self.settles(&mut running).await,
+            Err(why) => Err(why),
+        };
+        match settled {
             Ok(()) => Ok(running),
             Err(why) => {
                 running.stop(self.0.engine.stop_signal(), self.0.settings.stop_timeout, &log).await;
@@ -365,14 +369,36 @@ impl Server {
         }
     }
 
-    /// Returns once a probe went well and the engine settled.
-    async fn serves(&self) -> Result<(), String> {
+    /// Returns once a probe went well.
+    async fn serves(&self) {
         let mut pause = Duration::from_millis(10);
         while self.0.engine.probe().await.is_err() {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(250));
         }
-        self.0.engine.settle().await.map_err(|e| e.chain())
+    }
+
+    /// Returns once the engine settled. A server that serves has its tenants, so it is not stopped for what does not succeed at once.
+    async fn settles(&self, running: &mut Running) -> Result<(), String> {
+        let mut wanted = self.0.wanted.subscribe();
+        for pause in PAUSES.into_iter().chain(std::iter::repeat(PAUSES[PAUSES.len() - 1])) {
+            let settled = tokio::select! {
+                how = running.ended() => return Err(format!("it ended ({how}): {}", log::tail(&self.log(), running.log_from))),
+                settled = tokio::time::timeout(self.0.settings.start_timeout, self.0.engine.settle()) => settled,
+            };
+            let why = match settled {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(e)) => e.chain(),
+                Err(_) => "it takes too long".to_owned(),
+            };
+            warn!("the {} server serves, and cannot be set up yet: {why}", self.name());
+            self.show(Phase::Failed(format!("it cannot be set up yet: {why}")));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = wanted.wait_for(|wanted| !*wanted) => return Err("nobody needs it any more".to_owned()),
+            }
+        }
+        Ok(())
     }
 
     async fn stop_left(&self) {

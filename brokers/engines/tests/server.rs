@@ -40,6 +40,9 @@ impl Engine for Script {
         }
     }
     async fn settle(&self) -> Result<(), Error> {
+        if self.data.join("../unsettled").exists() {
+            return Err(Error::server("somebody holds a lock"));
+        }
         std::fs::write(self.data.join("settled"), "").map_err(Error::server)
     }
 }
@@ -123,6 +126,23 @@ fn a_crashed_server_is_started_again() {
     std::process::Command::new("kill").args(["-9", &first.to_string()]).status().unwrap();
     eventually("another process", || matches!(broker.server.phase(), Phase::Running { pid, .. } if pid != first));
     eventually("a second start", || history(folder.path()) == "started started ");
+    broker.stop();
+}
+
+#[test]
+fn a_server_that_serves_is_not_stopped_because_it_cannot_be_set_up_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(folder.path(), GOOD, "");
+    broker.wait(broker.server.ensure()).unwrap();
+    let pid = broker.pid();
+    broker.kill();
+    std::fs::write(folder.path().join("unsettled"), "").unwrap();
+    let broker = Broker::start(folder.path(), GOOD, "");
+    eventually("told why", || matches!(broker.server.phase(), Phase::Failed(why) if why.contains("somebody holds a lock")));
+    assert!(alive(pid));
+    std::fs::remove_file(folder.path().join("unsettled")).unwrap();
+    eventually("adopted", || matches!(broker.server.phase(), Phase::Running { adopted: true, .. }));
+    assert_eq!((broker.pid(), history(folder.path()).as_str()), (pid, "started "));
     broker.stop();
 }
 

@@ -73,7 +73,15 @@ async fn write<T: Send + 'static>(
     let vault = Vault::open_key(key.path()).unwrap();
     let run = move |conn: &mut Conn| {
         let (who, now) = (Arc::new(Access::system()), Timestamp::from_secs(1000 + seed));
-        work(&mut Tx { conn, who, now, rng: StdRng::seed_from_u64(seed), vault: &vault, max_polling: std::time::Duration::from_secs(60), hints: vec![] })
+        work(&mut Tx {
+            conn,
+            who,
+            now,
+            rng: StdRng::seed_from_u64(seed),
+            vault: &vault,
+            max_polling: std::time::Duration::from_secs(60),
+            hints: vec![],
+        })
     };
     store.write(run).await
 }
