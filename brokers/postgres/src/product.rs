@@ -7,9 +7,9 @@ use crate::{
 };
 use async_trait::async_trait;
 use broker_sdk::osb::{Credentials, ServiceOffering, backup};
-use engines::{Engine, Error, settings::EngineSettings};
+use engines::{Error, settings::EngineSettings};
 use serde_json::{Map, json};
-use sql_broker::{Address, Around, Cluster, Place, Product, Remote, Schemas, escaped};
+use sql_broker::{Address, Around, Cluster, Place, Product, Remote, Schemas, Shared, escaped};
 use std::{path::Path, sync::Arc};
 
 /// PostgreSQL.
@@ -107,7 +107,7 @@ impl Product for Postgres {
         engine::version(settings, Some(data)).await
     }
 
-    fn shared(&self, place: Place) -> Result<(Arc<dyn Cluster>, Arc<dyn Engine>), Error> {
+    fn shared(&self, place: Place) -> Result<Shared, Error> {
         let Place { around, folder, password } = place;
         let settings = around.settings.clone();
         let way = Way::Socket { folder: folder.join("sockets"), port: settings.port, password: password.clone() };

@@ -31,7 +31,7 @@ pub use broker::SqlBroker;
 pub use cluster::{Allowance, Cluster, Database, Removal};
 pub use config::{Config, Raw};
 pub use dedicated::{OwnEnvironment, Workloads};
-pub use product::{Around, Place, Product, Remote, Schemas};
+pub use product::{Around, Place, Product, Remote, Schemas, Shared};
 
 use broker::Inner;
 use cloud_controller_client::Client;

@@ -33,11 +33,11 @@ pub trait Product: Send + Sync + 'static {
 
     /// The installed version as a semantic version; of the programs that fit the data folder, if there is one.
     async fn version(&self, settings: &EngineSettings, data: &Path) -> Result<String, Error>;
-    /// The shared server.
+    /// The shared server: what it holds, and how it is kept running.
     ///
     /// # Errors
     /// When its files cannot be used.
-    fn shared(&self, place: Place) -> Result<(Arc<dyn Cluster>, Arc<dyn Engine>), Error>;
+    fn shared(&self, place: Place) -> Result<Shared, Error>;
     /// A server of an instance's own.
     ///
     /// # Errors
@@ -52,6 +52,9 @@ pub trait Product: Send + Sync + 'static {
         (environment.disk_mb / 4).max(192)
     }
 }
+
+/// A shared server: what it holds, and how it is kept running.
+pub type Shared = (Arc<dyn Cluster>, Arc<dyn Engine>);
 
 /// Schemas of parameters, by name.
 #[derive(Clone, Debug, Default)]

@@ -79,7 +79,10 @@ fn a6_no_mount_has_a_peer_on_the_host_and_what_is_read_only_stays_so() {
             assert!(!words[6..].iter().any(|tag| tag.starts_with("shared:") || tag.starts_with("master:")), "{place}: {line}");
             let kernel = ["/dev/", "/proc/", "/sys/"].iter().any(|top| at.starts_with(top));
             assert!(kernel || options.contains("nosuid"), "{place}: {line}");
-            assert!(!at.starts_with("/sys") && !Path::new(at).starts_with("/proc/sys") || options.starts_with("ro"), "{place}: {line}");
+            assert!(
+                !at.starts_with("/sys") && !Path::new(at).starts_with("/proc/sys") || options.starts_with("ro"),
+                "{place}: {line}"
+            );
         }
     });
 }

@@ -125,7 +125,7 @@ fn a_server_without_a_place_is_given_up_with_the_platforms_reason() {
     world.run(async {
         platform.fill(Some("InsufficientResources: no cell has 512 MB"));
         let failed = api.create("one", "dedicated", json!({})).await.unwrap_err();
-        assert!(failed.contains("did not run within 1 minutes: InsufficientResources: no cell has 512 MB"), "{failed}");
+        assert!(failed.contains("did not run within 10 s: InsufficientResources: no cell has 512 MB"), "{failed}");
         let waiting = "waiting for a place: InsufficientResources: no cell has 512 MB".to_owned();
         assert!(api.told().contains(&waiting), "{:?}", api.told());
         assert_eq!((platform.workloads(), platform.volumes()), (vec![], 0));

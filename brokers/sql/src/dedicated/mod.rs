@@ -218,8 +218,8 @@ impl Dedicated {
                 told = text;
             }
             if Instant::now() > deadline {
-                let minutes = self.settings.give_up.as_secs().div_ceil(60);
-                return Err(Failure::unavailable(format!("The server did not run within {minutes} minutes: {reason}")));
+                let seconds = self.settings.give_up.as_secs();
+                return Err(Failure::unavailable(format!("The server did not run within {seconds} s: {reason}")));
             }
             tokio::time::sleep(ASK).await;
         }

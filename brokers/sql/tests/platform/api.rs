@@ -112,9 +112,11 @@ impl Api {
         self.done("PATCH", instance, "?accepts_incomplete=true", body).await
     }
 
+    /// Gone already, by a request whose answer got lost, is gone too.
     pub(crate) async fn delete(&self, instance: &str, plan: &str) -> Result<String, String> {
         let ids = self.query(plan);
-        self.done("DELETE", instance, &format!("?accepts_incomplete=true&{ids}"), Value::Null).await
+        let done = self.done("DELETE", instance, &format!("?accepts_incomplete=true&{ids}"), Value::Null).await;
+        done.or_else(|why| why.strip_prefix("410 ").map(str::to_owned).ok_or(why))
     }
 
     fn query(&self, plan: &str) -> String {
