@@ -47,7 +47,7 @@ pub(crate) struct Settings {
     /// Memory that apps may be promised; absent: four fifths of the machine's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memory_mb: Option<u32>,
-    /// Disk that apps may be promised; absent: four fifths of what is free at first boot.
+    /// Disk that apps may be promised; absent: four fifths of what is free at each start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) disk_mb: Option<u32>,
     /// `postgres://...` for the cloud controller's database; absent: SQLite.
