@@ -19,7 +19,7 @@ use std::{path::PathBuf, process::ExitCode};
     disable_help_subcommand = false,
     arg_required_else_help = true,
     max_term_width = 120,
-    after_help = "EXAMPLES:\n   cf login -a api.cf.localhost -u admin\n   cf push my-app\n   cf logs my-app --recent\n\nENVIRONMENT:\n   CF_HOME=path             Folder of .cf (default: HOME)\n   CF_CA_FILE=file          Authorities to trust, PEM (SSL_CERT_FILE works too)\n   CF_USERNAME, CF_PASSWORD Credentials of 'cf auth' and 'cf login'\n   CF_STAGING_TIMEOUT=15    Longest wait for a staging, in minutes\n   CF_STARTUP_TIMEOUT=5     Longest wait for a start, in minutes\n   NO_COLOR=1               No colours"
+    after_help = "EXAMPLES:\n   cf login -a api.cf.localhost -u admin\n   cf push my-app\n   cf logs my-app --recent\n\nENVIRONMENT:\n   CF_HOME=path             Folder of .cf (default: HOME)\n   CF_CA_FILE=file          Authorities to trust, PEM (SSL_CERT_FILE works too)\n   CF_USERNAME, CF_PASSWORD Credentials of 'cf auth' and 'cf login'\n   CF_STAGING_TIMEOUT=20    Longest wait for a staging, in minutes\n   CF_STARTUP_TIMEOUT=5     Longest wait for a start, in minutes\n   NO_COLOR=1               No colours"
 )]
 pub(crate) struct Cli {
     /// Print requests and how long they took
