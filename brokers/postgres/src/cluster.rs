@@ -317,8 +317,15 @@ impl PostgresCluster {
     /// A connection to a database that nobody else uses; [`PostgresCluster::open`] lets the others in again.
     async fn alone(&self, admin: &Object, name: &str) -> Result<Client, Error> {
         admin.batch_execute(&format!("ALTER DATABASE {} CONNECTION LIMIT 0", Name(name))).await.map_err(failed)?;
-        Self::end_sessions(admin, "datname", name).await?;
-        self.inside(name).await
+        let alone = async {
+            Self::end_sessions(admin, "datname", name).await?;
+            self.inside(name).await
+        };
+        let alone = alone.await;
+        if alone.is_err() {
+            Self::open(admin, name).await?;
+        }
+        alone
     }
 
     async fn open(admin: &Object, name: &str) -> Result<(), Error> {
@@ -378,11 +385,11 @@ impl PostgresCluster {
     pub(crate) async fn swap(&self, database: &Database, successor: &str) -> Result<(), Error> {
         let aside = self.random_name('o');
         let mut admin = self.admin().await?;
-        for name in [database.name.as_str(), successor] {
-            admin.batch_execute(&format!("ALTER DATABASE {} CONNECTION LIMIT 0", Name(name))).await.map_err(failed)?;
-            Self::end_sessions(&admin, "datname", name).await?;
-        }
         let swapped = async {
+            for name in [database.name.as_str(), successor] {
+                admin.batch_execute(&format!("ALTER DATABASE {} CONNECTION LIMIT 0", Name(name))).await.map_err(failed)?;
+                Self::end_sessions(&admin, "datname", name).await?;
+            }
             let transaction = admin.transaction().await.map_err(failed)?;
             let text = format!(
                 "ALTER DATABASE {0} RENAME TO {2}; ALTER DATABASE {1} RENAME TO {0}; ALTER DATABASE {2} RENAME TO {1};",

@@ -50,7 +50,7 @@ set -- -D "$data" \
     -c checkpoint_timeout=10min -c temp_file_limit=$((SERVER_DISK_MB / 8))MB \
     -c statement_timeout=10min -c lock_timeout=1min -c idle_in_transaction_session_timeout=10min \
     -c logging_collector=off -c log_destination=stderr -c log_line_prefix='%m [%p] %q%u@%d ' -c log_checkpoints=off \
-    -c log_min_error_statement=panic -c log_parameter_max_length_on_error=0 -c log_timezone=UTC -c cluster_name=cupola
+    -c log_error_verbosity=terse -c log_min_error_statement=panic -c log_parameter_max_length_on_error=0 -c log_timezone=UTC -c cluster_name=cupola
 
 # TERM would have the server wait for every client; INT ends their sessions and writes a checkpoint.
 "$bin/postgres" "$@" &

@@ -237,21 +237,26 @@ impl SqlBroker {
         let memory_mb = number(&wanted, "memory_mb").unwrap_or(note.memory_mb);
         let renew = change.maintenance_version.is_some();
         let next = Note { memory_mb, renewed: note.renewed + u32::from(renew), ..note.clone() };
-        if next != note {
-            operation.describe("the server restarts").await?;
-            if let Err(failure) = dedicated.start(operation, &instance.id, &next).await {
-                // As it was
-                if let Err(e) = dedicated.start(operation, &instance.id, &note).await {
-                    warn!(instance.id = instance.id, "the server does not run as it did before: {e}");
-                }
-                return Err(failure);
+        let applied = async {
+            if next != note {
+                operation.describe("the server restarts").await?;
+                dedicated.start(operation, &instance.id, &next).await?;
             }
+            let home = self.own_home(&next, dedicated.cluster(&instance.id).await?)?;
+            let database = home.database(&instance.id).await?;
+            home.cluster.extend(&database, &wanted).await.map_err(failure)?;
+            home.cluster.set_limits(&instance.id, &self.own_allowance(&next, &parameters)).await.map_err(failure)?;
+            home.cluster.enforce(Some(&instance.id)).await.map_err(failure)
+        };
+        if let Err(failure) = applied.await {
+            // As it was
+            if next != note
+                && let Err(e) = dedicated.start(operation, &instance.id, &note).await
+            {
+                warn!(instance.id = instance.id, "the server does not run as it did before: {e}");
+            }
+            return Err(failure);
         }
-        let home = self.own_home(&next, dedicated.cluster(&instance.id).await?)?;
-        let database = home.database(&instance.id).await?;
-        home.cluster.extend(&database, &wanted).await.map_err(failure)?;
-        home.cluster.set_limits(&instance.id, &self.own_allowance(&next, &parameters)).await.map_err(failure)?;
-        home.cluster.enforce(Some(&instance.id)).await.map_err(failure)?;
         Ok(Updated { state: Some(next.state()?), ..Updated::default() })
     }
 
@@ -360,10 +365,12 @@ impl Broker for SqlBroker {
             }
             None => None,
         };
-        let description = match own {
-            Some(text) => Some(text),
-            None => self.deprovision_shared(&instance.id, backups).await?,
+        // A move to another plan that did not come to its end leaves something on both sides
+        let shared = match own.is_some() && self.is_dedicated(&instance.plan_name) {
+            true => None,
+            false => self.deprovision_shared(&instance.id, backups).await?,
         };
+        let description = own.or(shared);
         if let Some(text) = &description {
             info!(instance.id = instance.id, "{text}");
         }

@@ -6,6 +6,7 @@ use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
 };
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 /// Databases are dropped when no other was given up for so long,
@@ -39,42 +40,46 @@ impl SqlBroker {
         }
     }
 
-    /// Looks at the servers of instances' own.
+    /// Looks at the servers of instances' own: each by itself, so that one that hangs keeps nobody from looking at the others.
     pub(crate) async fn watch_own(self) {
+        let Some(dedicated) = &self.0.dedicated else { return };
         let Inner { shutdown, config, .. } = &*self.0;
         let mut every = tokio::time::interval(config.engine.check_interval);
-        let mut silent = BTreeSet::new();
+        let mut looks = JoinSet::new();
+        let (mut looking, mut silent) = (BTreeSet::new(), BTreeSet::new());
         loop {
             tokio::select! {
-                _ = every.tick() => {}
-                () = shutdown.requested() => return,
-            }
-            tokio::select! {
-                () = self.own_round(&mut silent) => {}
+                _ = every.tick() => {
+                    let instances = dedicated.instances();
+                    silent.retain(|instance| instances.contains(instance));
+                    for instance in instances {
+                        if looking.insert(instance.clone()) {
+                            looks.spawn(self.clone().look_at(instance));
+                        }
+                    }
+                }
+                Some(looked) = looks.join_next() => match looked {
+                    Ok((instance, looked)) => {
+                        looking.remove(&instance);
+                        tell(&instance, looked, &mut silent);
+                    }
+                    Err(e) => {
+                        warn!(error = &e as &dyn std::error::Error, "looking at a server broke off");
+                        looking.clear();
+                    }
+                },
                 () = shutdown.requested() => return,
             }
         }
     }
 
-    async fn own_round(&self, silent: &mut BTreeSet<String>) {
-        let Some(dedicated) = &self.0.dedicated else { return };
-        let instances = dedicated.instances();
-        silent.retain(|instance| instances.contains(instance));
-        for instance in instances {
-            let looked = match dedicated.look(&instance).await {
-                Ok(cluster) => cluster.enforce(None).await.map_err(|e| e.chain()),
-                Err(failure) => Err(failure.description().to_owned()),
-            };
-            match looked {
-                Ok(()) if silent.remove(&instance) => info!(instance.id = instance, "its server answers again"),
-                Ok(()) => {}
-                Err(why) => {
-                    if silent.insert(instance.clone()) {
-                        warn!(instance.id = instance, "its server does not answer: {why}");
-                    }
-                }
-            }
-        }
+    async fn look_at(self, instance: String) -> (String, Result<(), String>) {
+        let Some(dedicated) = &self.0.dedicated else { return (instance, Ok(())) };
+        let looked = match dedicated.look(&instance).await {
+            Ok(cluster) => cluster.enforce(None).await.map_err(|e| e.chain()),
+            Err(failure) => Err(failure.description().to_owned()),
+        };
+        (instance, looked)
     }
 
     /// Drops databases that were taken away, many together and not while others are being made.
@@ -123,5 +128,18 @@ impl SqlBroker {
             *idle_since = None;
         }
         Ok(())
+    }
+}
+
+/// Says once that a server does not answer, and once that it does again.
+fn tell(instance: &str, looked: Result<(), String>, silent: &mut BTreeSet<String>) {
+    match looked {
+        Ok(()) if silent.remove(instance) => info!(instance.id = instance, "its server answers again"),
+        Ok(()) => {}
+        Err(why) => {
+            if silent.insert(instance.to_owned()) {
+                warn!(instance.id = instance, "its server does not answer: {why}");
+            }
+        }
     }
 }

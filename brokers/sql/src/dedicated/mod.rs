@@ -20,7 +20,7 @@ use cloud_controller_client::{Error as PlatformError, ServicePort, Volume, Workl
 use engines::{Error, files, names, settings::EngineSettings};
 use foundation::{Secret, Shutdown};
 use parking_lot::Mutex;
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -62,6 +62,8 @@ struct Link {
 const ASK: Duration = Duration::from_millis(500);
 /// How long one look at a server may take.
 const LOOK: Duration = Duration::from_secs(10);
+/// How long the set-up of a server that answers may take.
+const SETTLE: Duration = Duration::from_secs(60);
 /// How long a server that ran before is waited for.
 const BACK: Duration = Duration::from_secs(25);
 /// From the first connection that the platform got to the first that the server served.
@@ -117,10 +119,12 @@ impl Dedicated {
         let mut known = self.known.lock();
         let (first, last) = self.settings.workloads.ports;
         let taken = |port: &u16| known.values().any(|known| known.note.port == *port);
-        let port = (first..=last).find(|port| !taken(port)).ok_or_else(|| {
+        let mut rng = self.rng.lock();
+        // Not always the lowest: one that the platform has given away and this broker forgot would be in the way for ever
+        let middle = rng.random_range(first..=last);
+        let port = (middle..=last).chain(first..middle).find(|port| !taken(port)).ok_or_else(|| {
             Failure::unavailable("There is no port left for another server; the operator gives the broker more.")
         })?;
-        let mut rng = self.rng.lock();
         let mut bytes = [0; 16];
         rng.fill_bytes(&mut bytes);
         let note = Note {
@@ -249,9 +253,10 @@ impl Dedicated {
         let why = loop {
             let why = match tokio::time::timeout(LOOK, cluster.probe()).await {
                 Ok(Ok(())) if link.settled => break None,
-                Ok(Ok(())) => match cluster.settle().await {
-                    Ok(()) => break None,
-                    Err(e) => e,
+                Ok(Ok(())) => match tokio::time::timeout(SETTLE, cluster.settle()).await {
+                    Ok(Ok(())) => break None,
+                    Ok(Err(e)) => e,
+                    Err(e) => Error::server(e),
                 },
                 Ok(Err(e)) => e,
                 Err(e) => Error::server(e),
