@@ -169,7 +169,7 @@ pub(crate) fn began(seconds: u64) -> String {
 
 /// Text of somebody else in one line, without characters that would steer the terminal.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|c| if matches!(c, '\n' | '\t') { ' ' } else { c }).filter(|c| !c.is_control()).collect()
+    text.chars().map(|c| if c == '\n' { ' ' } else { c }).filter(|c| *c == '\t' || !c.is_control()).collect()
 }
 
 /// Text that came from an app or the platform, without characters that would steer the terminal.
@@ -205,8 +205,8 @@ mod tests {
 
     #[test]
     fn nobody_steers_the_terminal_through_a_table() {
-        let lines = table_lines(&["name"], &[row(&["\u{0}a \u{1b}[31mred\nnext"])]);
-        assert_eq!(lines[1], "a [31mred next");
+        let lines = table_lines(&["name"], &[row(&["\t\u{0}a \u{1b}[31mred\nnext"])]);
+        assert_eq!(lines[1], "\ta [31mred next");
     }
 
     #[test]
