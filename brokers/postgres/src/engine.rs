@@ -83,6 +83,7 @@ impl SharedServer {
             ("log_line_prefix", "'%m [%p] %q%u@%d '".into()),
             // Statements hold data of tenants
             ("log_min_error_statement", "panic".into()),
+            ("log_error_verbosity", "terse".into()),
             ("log_parameter_max_length_on_error", "0".into()),
             ("log_checkpoints", "off".into()),
             ("log_timezone", "'UTC'".into()),

@@ -85,6 +85,10 @@ impl Uaa {
         let (parameters, client, way) = self.asked(query).await?;
         let request = match Request::read(&parameters, &client) {
             Ok(request) => request,
+            // Whoever registers a client chooses its address: a link sends nobody there who did not log in first (RFC 9700, 4.11.2)
+            Err(_) if visitor.is_none() && parameters.get("prompt") != Some("none") => {
+                return Ok(Step::LogIn(parameters.without_login()));
+            }
             Err(refusal) => return Ok(way.refused(&refusal)),
         };
         let silent = request.prompted("none");

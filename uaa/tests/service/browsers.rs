@@ -212,6 +212,9 @@ async fn every_other_fault_is_told_to_the_client() {
     }
     let twice = anna.get(&format!("{}&scope=openid&scope=roles", authorize(&[]))).await;
     assert_eq!(twice.sent("error").as_deref(), Some("invalid_request"));
+    // A link alone sends nobody to an address that somebody registered
+    let stranger = Browser::new(&world).get(&authorize(&[("scope", "openid uaa.admin")])).await;
+    assert!(stranger.location().starts_with("/login?"), "{stranger:?}");
 }
 
 #[tokio::test]
