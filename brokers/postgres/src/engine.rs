@@ -32,7 +32,7 @@ impl SharedServer {
         let settings = &self.settings;
         let path = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "''"));
         let connections = settings.max_connections;
-        let lines: [(&str, String); 50] = [
+        let lines: [(&str, String); 51] = [
             ("data_directory", path(data)),
             ("hba_file", path(&self.folder.join("pg_hba.conf"))),
             ("listen_addresses", format!("'{}'", settings.address)),
