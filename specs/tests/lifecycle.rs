@@ -52,6 +52,7 @@ fn after_everything_was_killed_up_brings_every_running_app_back() {
     // 503 while the router still knows that there was such a route
     let status = platform.get(&stopped, "/").status;
     assert!(matches!(status, 404 | 503), "a stopped app stays stopped: {status}");
+    platform.wait_for_status(&stopped, "/", 404, SOON);
 }
 
 #[test]

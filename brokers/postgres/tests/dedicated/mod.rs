@@ -139,7 +139,8 @@ fn a_server_without_a_place_is_given_up_with_the_platforms_reason() {
         platform.fill(Some("InsufficientResources: no cell has 2048 MB"));
         let update = api.update("two", "dedicated", json!({ "memory_mb": 2048 }));
         let freed = async {
-            tokio::time::sleep(Duration::from_secs(11)).await;
+            eventually("more memory is asked for", async || platform.workloads()[0].1 == 2048).await;
+            eventually("what it had is asked for again", async || platform.workloads()[0].1 == 512).await;
             platform.fill(None);
         };
         let (failed, ()) = tokio::join!(update, freed);

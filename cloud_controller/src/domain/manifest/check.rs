@@ -66,8 +66,13 @@ pub struct ServiceManifest {
     pub parameters: Option<Map<String, Value>>,
 }
 
-/// Every key of an app that has a meaning.
-pub const APP_KEYS: &[&str] = &[
+/// Whether a key of an app has a meaning.
+pub fn is_app_key(key: &str) -> bool {
+    APP_KEYS.contains(&key) || processes::PROCESS_KEYS.contains(&key)
+}
+
+/// Keys of an app besides those of its process `web`.
+const APP_KEYS: &[&str] = &[
     "name",
     "buildpack",
     "buildpacks",
@@ -85,22 +90,6 @@ pub const APP_KEYS: &[&str] = &[
     "services",
     "processes",
     "sidecars",
-    "command",
-    "user",
-    "instances",
-    "memory",
-    "disk_quota",
-    "disk-quota",
-    "log-rate-limit-per-second",
-    "health-check-type",
-    "health-check-http-endpoint",
-    "health-check-invocation-timeout",
-    "health-check-interval",
-    "readiness-health-check-type",
-    "readiness-health-check-http-endpoint",
-    "readiness-health-check-invocation-timeout",
-    "readiness-health-check-interval",
-    "timeout",
 ];
 
 /// Checks all apps of a manifest.

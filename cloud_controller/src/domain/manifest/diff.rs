@@ -2,7 +2,7 @@
 //!
 //! Only what the manifest states is compared: a key left out is not shown as removed, except inside lists that it states.
 
-use super::{check::APP_KEYS, render};
+use super::{check::is_app_key, render};
 use crate::domain::{environment, sizes};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -26,7 +26,7 @@ pub struct Difference {
 pub fn diff(index: usize, stated: &Map<String, Value>, existing: Option<&render::App>) -> Vec<Difference> {
     let existing = existing.map(existing_values).unwrap_or_default();
     let mut found = vec![];
-    for (key, value) in stated.iter().filter(|(key, _)| APP_KEYS.contains(&key.as_str())) {
+    for (key, value) in stated.iter().filter(|(key, _)| is_app_key(key)) {
         let path = format!("/applications/{index}/{}", escape(key));
         if key == "services" {
             compare_services(&path, &existing, value, &mut found);

@@ -24,7 +24,8 @@ pub struct ProcessManifest {
     pub readiness: CheckChange,
 }
 
-const PROCESS_KEYS: &[&str] = &[
+/// Keys of a process, which an app may have too, for its process `web`.
+pub(super) const PROCESS_KEYS: &[&str] = &[
     "command",
     "user",
     "instances",
